@@ -1,4 +1,6 @@
 # make run    the server with the built-in simulated market, or FEED=wss://… for a real one; TLS=1 for wss as well, with a certificate of its own
+# make cluster  three servers that share one feed, a NATS server and a balancer, on this machine; LISTEN is the balancer's address
+# make deb    a Debian package, in target/debian
 # make test   all tests, after installing what they need
 # make bench  every benchmark, into target/bench/report.md; some 13 minutes after compiling, on a machine with nothing else to do
 # make bench-watchlists  clients with a list of their own each: bytes, CPU, memory, changes; medians of RUNS; BESIDE=PROGRAM for another build
@@ -29,7 +31,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Reaches the recipes through the environment, so that no character of a URL is special to the shell.
 export FEED
 
-.PHONY: run build build-tests test setup conformance lint model mutants mutants-short fuzz bench bench-watchlists bench-peers hostile page-performance screenshots
+.PHONY: run cluster deb build build-tests test setup conformance lint model mutants mutants-short fuzz bench bench-watchlists bench-peers hostile page-performance screenshots
 
 # A certificate for development is valid for 30 days.
 run: build
@@ -41,6 +43,14 @@ run: build
 		set -- --tls-certificates $(TARGET)/tls/certificate.pem:$(TARGET)/tls/key.pem; \
 	fi; \
 	exec $(TARGET)/release/fanline --listen $$listen "$$@" $${FEED:+"$$FEED"}
+
+cluster: build
+	@tests/setup nginx nats-server
+	@PATH="$(TARGET)/tools/usr/sbin:$(TARGET)/venv/bin:$$PATH" PROGRAM=$(TARGET)/release/fanline LISTEN=$(LISTEN) \
+		exec deploy/cluster/run
+
+deb: build
+	@deploy/debian/build $(TARGET)/release/fanline $(TARGET)/debian
 
 build:
 	$(CARGO) build --release --locked

@@ -1,7 +1,8 @@
 //! The cost of subscriptions for the shard and the other clients: joining everything, one wildcard more, a burst of new
 //! topics.
 //!
-//! `cargo bench --bench joins -- [TOPICS] [JOINS]`, by default 100,000 and 50. One shard in this process, and a feed of
+//! `cargo bench --bench joins -- [TOPICS] [JOINS]`, by default 100,000 and 50. A row with joins at the rate of a thousand
+//! a minute has 60 ms of wall time each if the shard keeps up. One shard in this process, and a feed of
 //! 1000 messages per second on existing topics. Meanwhile clients without a subscription send `ping`, one of them every
 //! 2 ms: the wait for the answer shows how long the shard was away. CPU is that of the shard's thread alone, without
 //! the cost of the feed. On a machine with other work the greatest wait is the machine's.
@@ -35,6 +36,8 @@ const PING_PAUSE: Duration = Duration::from_millis(50);
 const PROBERS: u32 = 24;
 /// Limit for one step.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Between two joins at the rate of a thousand a minute.
+const JOIN_PAUSE: Duration = Duration::from_millis(60);
 const PING: &str = r#"{"op":"ping"}"#;
 const PONG: &str = r#""op":"pong""#;
 const WILDCARDS: usize = 99;
@@ -53,6 +56,7 @@ fn main() {
         (0..joins).for_each(|_| scene.join_everything(1));
     });
     scene.print("join `>`, 20 at once: each", 20, |scene| scene.join_everything(20));
+    scene.print(&format!("join `>`, {joins} of a thousand a minute: each"), joins, |scene| scene.join_in_turn(joins));
     scene.toggle();
     drop(scene);
     for topics in [1000, 3200, topics] {
@@ -173,6 +177,18 @@ impl Scene {
         let clients: Vec<Client> = (0..clients).map(|_| self.connect(&[">"])).collect();
         std::thread::scope(|scope| {
             for mut client in clients {
+                scope.spawn(move || client.wait_for_pong());
+            }
+        });
+    }
+
+    /// This many clients join `>` one `JOIN_PAUSE` after another, whether the earlier ones have read everything or not.
+    fn join_in_turn(&self, clients: usize) {
+        let begun = Instant::now();
+        std::thread::scope(|scope| {
+            for due in (0..clients as u32).map(|at| JOIN_PAUSE * at) {
+                std::thread::sleep(due.saturating_sub(begun.elapsed()));
+                let mut client = self.connect(&[">"]);
                 scope.spawn(move || client.wait_for_pong());
             }
         });

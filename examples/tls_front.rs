@@ -73,21 +73,34 @@ fn serve(client: TcpStream, backend: &str, config: Arc<ServerConfig>) -> io::Res
 
 fn shake_hands(mut client: &TcpStream, config: Arc<ServerConfig>) -> io::Result<TlsHandover> {
     let mut server = UnbufferedServerConnection::new(config).map_err(io::Error::other)?;
-    let (mut incoming, mut outgoing, mut buffer) = (Vec::new(), Vec::new(), [0; 4096]);
+    let (mut received, mut buffer) = (Vec::new(), [0; 4096]);
+    let (mut incoming, mut outgoing) = (Vec::new(), Vec::new());
     loop {
+        // One record at a time: what follows the handshake is for the record layer.
+        let record = record_bytes(&received);
+        incoming.extend(received.drain(..record.unwrap_or(0)));
         let is_done = advance(&mut server, &mut incoming, &mut outgoing).map_err(io::Error::other)?;
         client.write_all(&std::mem::take(&mut outgoing))?;
         if is_done {
             break;
         }
-        let bytes = client.read(&mut buffer)?;
-        if bytes == 0 {
-            return Err(ErrorKind::UnexpectedEof.into());
+        if record.is_none() {
+            let bytes = client.read(&mut buffer)?;
+            if bytes == 0 {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+            received.extend_from_slice(&buffer[..bytes]);
         }
-        incoming.extend_from_slice(&buffer[..bytes]);
     }
     let (secrets, connection) = server.dangerous_into_kernel_connection().map_err(io::Error::other)?;
-    Ok(TlsHandover { secrets, connection, unread: incoming, unsent: Vec::new(), records_per_key: RECORDS_PER_KEY })
+    Ok(TlsHandover { secrets, connection, unread: received, unsent: Vec::new(), records_per_key: RECORDS_PER_KEY })
+}
+
+/// Bytes of the first record, header included, if it is there.
+fn record_bytes(received: &[u8]) -> Option<usize> {
+    let [_, _, _, high, low] = received.first_chunk()?;
+    let bytes = 5 + usize::from(u16::from_be_bytes([*high, *low]));
+    (bytes <= received.len()).then_some(bytes)
 }
 
 /// A client and its backend.

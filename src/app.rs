@@ -21,9 +21,10 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::access::rights::ViewId;
@@ -39,13 +40,13 @@ use crate::bus::publisher::Publisher;
 use crate::bus::signal::pulse::Vitals;
 use crate::config::effective::{Decision, EffectiveUpstream};
 use crate::config::error::ConfigError;
-use crate::config::log_queue::LogQueue;
-use crate::config::logs::write_within;
+use crate::config::logs::{Logging, write_within};
 use crate::config::{ConfigSources, Effective};
 use crate::delivery::bus_handles::BusHandles;
 use crate::delivery::settings::Settings as DeliverySettings;
 use crate::delivery::shards::Delivery;
 use crate::edge::admin_key::AdminKeyError;
+use crate::edge::http::terms::EdgeTerms;
 use crate::edge::parts::EdgeParts;
 use crate::edge::phase::Phase;
 use crate::edge::{Edge, EdgeError, exposition};
@@ -65,16 +66,17 @@ use crate::words::metrics::{self as names, Meters};
 use crate::words::topic::TopicError;
 
 use self::clustering::{JoinError, feed_in_turns};
+use self::configuration_digest::ConfigurationDigest;
 use self::file_shares::{edge_settings, share_open_files};
 use self::gatekeeping::Gatekeeping;
 use self::measuring::measure;
 use self::opening::{BusWriter, OpenBus};
 use self::operator::ServerOperator;
 use self::parts::{EndedPart, VitalParts};
-use self::reload::Reload;
+use self::reload::{Reload, ReloadMeters};
 use self::roles::{feed, serve_http, start_simulator};
 use self::server::RunningServer;
-use self::signals::Signals;
+use self::signals::{Signals, serve_until_signalled};
 use self::views::{LogTerms, OpenViews};
 use crate::app::fault_injection::FaultInjection;
 
@@ -174,7 +176,7 @@ pub struct ReplayOptions {
 
 /// Serves the feed until it is asked to stop. Each part has its own threads, so that none can hold up another; this thread
 /// watches over them.
-pub fn serve(effective: Effective, sources: ConfigSources, log: LogQueue) -> Result<(), AppError> {
+pub fn serve(effective: Effective, sources: ConfigSources, log: &Logging) -> Result<(), AppError> {
     let runtime = parts::runtime().map_err(AppError::system("start a runtime"))?;
     let mut signals = {
         let _entered = runtime.enter();
@@ -199,15 +201,15 @@ fn announced(address: &ListenAddress) -> String {
 fn start(
     effective: Effective,
     sources: ConfigSources,
-    log: LogQueue,
+    log: &Logging,
 ) -> Result<(RunningServer, Vec<ListenAddress>), AppError> {
-    let Effective { config, auth, .. } = effective;
+    let (config, auth) = (effective.config.clone(), effective.auth.clone());
     let (stop, stopped) = watch::channel(false);
     let clock = Clock::start();
     let faults = FaultInjection::find();
     let (meters, exposition) = exposition::recorder();
-    let digest = configuration_digest::digest(&config, &auth);
-    let audit = AuditLog::open(&config.audit, &digest, &meters)?;
+    let digest = ConfigurationDigest::of(&config, &auth);
+    let audit = AuditLog::open(&config.audit, &digest.to_string(), &meters)?;
     let gatekeeping = Gatekeeping::start(&config.auth, auth, &meters)?;
     let history = History::parse(&config.history.keep)?;
     let chosen = profile(&config)?;
@@ -219,7 +221,7 @@ fn start(
         topics_max: config.limits.topics_max,
     };
     let rules = demand::rules(&config)?;
-    let node = clustering::join((&config, rules), (limits, &history), &digest, (clock, &meters))?;
+    let node = clustering::join((&config, rules), (limits, &history), &digest.to_string(), (clock, &meters))?;
     let (client_requests, clients) = demand::open(&config, &meters)?;
     let interest = clients.interest.clone();
     let OpenBus { source, reader, archive, cluster } =
@@ -250,12 +252,20 @@ fn start(
     let vitals = Vitals::new(clock, pulses);
     let edge_settings = edge_settings(&config, &shares, simulated);
     let tls = edge_settings.load_tls(&meters).map_err(EdgeError::Tls)?;
+    let terms = EdgeTerms::new(&edge_settings);
     let reload = Arc::new(Reload {
         sources,
-        config: config.clone(),
+        effective: ArcSwap::from_pointee(effective),
+        turn: Mutex::default(),
         identities: gatekeeping.identities.clone(),
         tls: tls.clone(),
+        terms: terms.clone(),
+        delivery: delivery.clone(),
+        level: log.level.clone(),
         audit: audit.clone(),
+        meters: ReloadMeters::new(&meters, &digest),
+        simulated,
+        spools: workers.len(),
     });
     let adopting = delivery.clone();
     let parts_of_edge = EdgeParts {
@@ -263,7 +273,7 @@ fn start(
         adopt: faults.attach(Arc::new(move |handoff| adopting.adopt(handoff))),
         vitals: vitals.clone(),
         meters: meters.clone(),
-        exposition: exposition.measuring(measure(&vitals, log, &meters)),
+        exposition: exposition.measuring(measure(&vitals, log.queue.clone(), &meters)),
         audit: audit.clone(),
         admin: Some(operator::admin_parts(
             &config,
@@ -273,7 +283,7 @@ fn start(
         dialect,
         tls,
     };
-    let edge = Edge::bind(edge_settings, parts_of_edge)?;
+    let edge = Edge::bind(edge_settings, terms, parts_of_edge)?;
     let addresses = edge.addresses().cloned().collect();
     if let Some(admin) = edge.admin_address() {
         tracing::info!(address = %admin, "the operator's listener serves metrics, health and the operator's calls");
@@ -315,7 +325,7 @@ fn start(
     let serve = move || serve_http(async move { edge_faults.run("edge", edge.serve(phases)).await });
     parts.start("edge", serve).map_err(AppError::system("start the edge"))?;
     parts.start("feed", start_feed).map_err(AppError::system("start the feed"))?;
-    Ok((RunningServer { parts, delivery, vitals, phase, stop, drain: config.drain, faults, audit, reload }, addresses))
+    Ok((RunningServer { parts, delivery, vitals, phase, stop, faults, audit, reload }, addresses))
 }
 
 /// Serves the simulated market of `config.simulate` on `listen` until SIGTERM or SIGINT.
@@ -394,19 +404,6 @@ pub(crate) fn profile(config: &Config) -> Result<Profile, AppError> {
 fn shards(config: &Config) -> usize {
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     Some(config.shards.count).filter(|count| *count > 0).unwrap_or_else(cores)
-}
-
-async fn serve_until_signalled<F: Future<Output = ()>>(
-    mut signals: Signals,
-    serve: impl FnOnce(watch::Receiver<bool>) -> F,
-) {
-    let (stop, stopped) = watch::channel(false);
-    let signalled = async {
-        let ignore = || tracing::info!("SIGHUP: ignored; restart to load a new configuration");
-        signals.stop(ignore).await;
-        stop.send_replace(true);
-    };
-    tokio::join!(serve(stopped), signalled);
 }
 
 /// A line on stdout, for people and for programs that wait for it. Reading it is optional.

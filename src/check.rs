@@ -79,7 +79,7 @@ fn check_conversation(dialect: &Dialect, profile: &Path) -> Result<String, AppEr
 }
 
 /// Does everything for which a start can reject this configuration, except listening and connecting.
-fn rehearse(config: &Config, auth: &AuthTables) -> Result<(), AppError> {
+pub(crate) fn rehearse(config: &Config, auth: &AuthTables) -> Result<(), AppError> {
     if is_in_use(&config.auth, auth) {
         token_gatekeeper::check(&config.auth, auth)?;
     }

@@ -164,7 +164,7 @@ enum CliCommand {
         #[command(flatten)]
         options: TokenOptions,
     },
-    /// Ask a running server who is connected; end sessions, revoke tokens, read tiers anew.
+    /// Ask a running server who is connected; end sessions, revoke tokens, read the configuration anew.
     Admin(Box<AdminOptions>),
     /// Ask a server of a cluster how the cluster stands.
     Cluster(Box<ClusterOptions>),
@@ -232,7 +232,7 @@ fn perform(command_line: CommandLine, variables: Vec<(OsString, OsString)>) -> R
             effective.require_feed()?;
             let log = logs::start(&effective.config.log);
             log_ignored_variables(&effective);
-            Ok(app::serve(effective, sources, log.queue.clone())?)
+            Ok(app::serve(effective, sources, &log)?)
         }
         Some(CliCommand::Simulate { listen, seed, rate, symbols }) => {
             let mut settings = Settings::default();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use fanline::access::cluster_status::ClusterStatus;
 use fanline::access::grant::Grant;
 use fanline::access::identity::TokenId;
-use fanline::access::operator::{OperatorCalls, OperatorError, RevocationOutcome, RevokedCredentials};
+use fanline::access::operator::{OperatorCalls, OperatorError, ReloadOutcome, RevocationOutcome, RevokedCredentials};
 use fanline::access::selector::{SessionOrder, SessionSelector};
 use fanline::access::session_row::{SessionFilter, SessionRow, SessionState};
 use fanline::audit::log::AuditLog;
@@ -79,7 +79,7 @@ impl OperatorCalls for Recorded {
             .collect()
     }
 
-    fn reload(&self) -> Result<Vec<String>, OperatorError> {
+    fn reload(&self) -> Result<ReloadOutcome, OperatorError> {
         Err(OperatorError::Refused("fanline.toml:7: expected a tier".into()))
     }
 

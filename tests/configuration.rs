@@ -521,3 +521,44 @@ fn shells_can_complete_and_there_is_a_manual_page() {
         }
     }
 }
+
+#[test]
+fn a_reload_changes_what_it_can_names_the_rest_and_refuses_what_does_not_fit_together() {
+    let load = |text: &str| load_file("reload", text).expect("a good file");
+    let before = "[upstream]\nurl = 'ws://a.example'\nsend = ['chat.*']\n[http]\nallowed_origins = ['https://a.example']\n\
+                  [auth.tier.free]\ntopics = ['a.*']\n[auth.tier.pro]\ntopics = ['>']\n[auth.anonymous]\ntier = 'free'\n";
+    let after = "[limits]\nsessions_max = 7\n[ring]\nframes_max = 4096\n[upstream]\nurl = 'ws://b.example'\nsend = ['chat.*']\n\
+                 [auth]\nrequired = true\n[auth.tier.free]\ntopics = ['b.*']\n[auth.tier.pro]\ntopics = ['>']\n";
+    let change = load(before).changed_to(load(after), true).expect("they fit together");
+    let shown: Vec<String> = change.changed.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        shown,
+        [
+            "limits.sessions_max from 10000 to 7",
+            "http.allowed_origins from [\"https://a.example\"] to []",
+            "auth.required from false to true",
+            "auth.tier.free",
+            "auth.anonymous",
+        ]
+    );
+    assert_eq!(change.restart, ["upstream.url", "ring.frames_max"]);
+    let in_force = &change.effective.config;
+    assert_eq!((in_force.limits.sessions_max, in_force.ring.frames_max), (7, Config::default().ring.frames_max));
+    assert_eq!(in_force.upstream.url.as_deref(), Some("ws://a.example"));
+    // The same file again: what was applied is in force, and what was not still waits.
+    let again = change.effective.changed_to(load(after), true).expect("they fit together");
+    assert_eq!((again.changed.len(), again.restart.len()), (0, 2));
+
+    let without = load(before).changed_to(load(after), false).expect("they fit together");
+    assert!(
+        ["auth.required", "auth.tier.free", "auth.anonymous"]
+            .map(String::from)
+            .iter()
+            .all(|name| without.restart.contains(name))
+    );
+    assert!(!without.effective.config.auth.required && without.effective.auth == load(before).auth);
+
+    let apart = "[upstream]\nurl = 'ws://a.example'\n[http]\nallowed_origins = ['null']\n";
+    let error = load(before).changed_to(load(apart), true).expect_err("`send` stays until a restart").to_string();
+    assert!(error.contains("fanline.toml:4: http.allowed_origins:") && error.contains("upstream.send"), "{error}");
+}

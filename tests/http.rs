@@ -8,6 +8,7 @@ use fanline::bus::feed_state::{FeedState, StaleReason};
 use fanline::bus::retention::Retention;
 use fanline::bus::topic_status::{GapReason, TopicStatus};
 use fanline::delivery::transport::client_socket::ClientSocket;
+use fanline::edge::http::terms::EdgeTerms;
 use fanline::edge::phase::Phase;
 use fanline::edge::settings::Settings;
 use fanline::edge::{Edge, EdgeError};
@@ -371,8 +372,9 @@ async fn a_full_edge_closes_an_idle_connection_for_a_new_one_and_upgrades_free_t
 #[tokio::test]
 async fn a_port_in_use_is_named_with_the_remedy() {
     let harness = EdgeHarness::open(settings());
-    let error =
-        Edge::bind(Settings { listen: vec![harness.address.into()], ..settings() }, parts().0).err().expect("in use");
+    let settings = Settings { listen: vec![harness.address.into()], ..settings() };
+    let terms = EdgeTerms::new(&settings);
+    let error = Edge::bind(settings, terms, parts().0).err().expect("in use");
     assert!(matches!(error, EdgeError::AddressInUse { .. }));
     let text = error.to_string();
     assert!(text.contains(&harness.address.to_string()) && text.contains("--listen"), "{text}");

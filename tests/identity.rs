@@ -170,7 +170,7 @@ fn anonymous_clients_have_their_tier_unless_tokens_are_required() {
     let required = AuthSettings { required: true, ..AuthSettings::default() };
     assert!(Harness::start(&with_anonymous, required).gatekeeper.anonymous().is_none());
     assert!(Harness::start(TIERS, AuthSettings::default()).gatekeeper.anonymous().is_none());
-    harness.gatekeeper.reload(&read(TIERS)).expect("good tables");
+    harness.gatekeeper.reload(&AuthSettings::default(), &read(TIERS)).expect("good tables");
     let withdrawn = harness.gatekeeper.reassess(&grant).expect_err("no anonymous clients any more");
     assert_eq!(withdrawn.goodbye, Goodbye::Forbidden);
 }
@@ -227,17 +227,21 @@ fn a_revocation_counts_at_once_for_tokens_and_live_sessions_and_after_a_restart(
 fn a_reload_changes_the_rights_of_live_sessions_and_a_wrong_one_changes_nothing() {
     let harness = Harness::start(TIERS, AuthSettings::default());
     let grant = harness.show(&token("alice", "free"), None).expect("admitted").grant;
-    harness.gatekeeper.reload(&read(&TIERS.replace("'a.*'", "'b.*'"))).expect("good tables");
+    harness.gatekeeper.reload(&AuthSettings::default(), &read(&TIERS.replace("'a.*'", "'b.*'"))).expect("good tables");
     assert_eq!(harness.take_orders(), [(SessionSelector::All, SessionOrder::Reassess)]);
     let reassessed = harness.gatekeeper.reassess(&grant).expect("still a tier");
     assert!(reassessed.rights.topics.allows("b.x") && !reassessed.rights.topics.allows("a.x"));
     let delayed = TIERS.replace("['a.*']", "['a.*']\ndelay = '15m'");
-    let error = harness.gatekeeper.reload(&read(&delayed)).expect_err("a view that there is not").to_string();
+    let error = harness
+        .gatekeeper
+        .reload(&AuthSettings::default(), &read(&delayed))
+        .expect_err("a view that there is not")
+        .to_string();
     assert!(error.contains("restart"), "{error}");
     assert_eq!(harness.take_orders(), []);
     assert!(harness.gatekeeper.reassess(&grant).expect("as before").rights.topics.allows("b.x"));
     let without = "[auth.tier.pro]\ntopics = ['>']\n";
-    harness.gatekeeper.reload(&read(without)).expect("good tables");
+    harness.gatekeeper.reload(&AuthSettings::default(), &read(without)).expect("good tables");
     assert_eq!(harness.gatekeeper.reassess(&grant).expect_err("no tier").reason, "unknown_tier");
 }
 

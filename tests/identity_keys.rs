@@ -304,11 +304,11 @@ fn a_reload_keeps_what_was_fetched_and_an_issuer_that_is_gone_is_not_asked_any_m
     let gatekeeper = gatekeeper(&server, FetchTimes { interval: Duration::from_millis(50), ..QUICK });
     eventually("keys", || (verdict(&gatekeeper, &key.token()) == "accepted").then_some(()));
     server.set(Behaviour::Hangs);
-    gatekeeper.reload(&read(server.address)).expect("the same tables");
+    gatekeeper.reload(&AuthSettings::default(), &read(server.address)).expect("the same tables");
     assert_eq!(verdict(&gatekeeper, &key.token()), "accepted");
     let anonymous = Some("pro".into());
     let without = AuthTables { issuers: Vec::new(), anonymous, ..read(server.address) };
-    gatekeeper.reload(&without).expect("no issuer");
+    gatekeeper.reload(&AuthSettings::default(), &without).expect("no issuer");
     assert_eq!(verdict(&gatekeeper, &key.token()), "unknown_issuer");
     let mut last = server.requests();
     eventually("no further request", || {

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use kit::program::{Program, run};
 use kit::raw_client::RawClient;
@@ -145,9 +146,152 @@ fn sighup_changes_tiers_of_live_sessions_and_a_wrong_file_changes_nothing() {
 
     std::fs::write(&file, whole.replace("['>']", "['trade.*']")).expect("writable");
     server.signal("HUP");
-    eventually("it is read", || server.log().contains("SIGHUP: read again: issuers, tiers").then_some(()));
+    eventually("it is read", || server.log().contains("SIGHUP: read again: settings, issuers, tiers").then_some(()));
     eventually("the session follows", || (!subscribed("quote.GOOG")).then_some(()));
     assert!(subscribed("trade.GOOG"));
+}
+
+/// A client that takes note of what it is sent, and that nobody may close.
+struct Listener {
+    client: RawClient,
+    frames: usize,
+    offset: u64,
+    /// Each offset must come, from now on.
+    is_dense: bool,
+    /// A topic that was withdrawn must not come any more.
+    has_lost_trades: bool,
+}
+
+impl Listener {
+    fn join(server: &Program, headers: &str) -> Listener {
+        let client = RawClient::connect(server.addr(), "/v1/ws?topics=%3E&policy=lossless", headers);
+        Listener { client, frames: 0, offset: 0, is_dense: false, has_lost_trades: false }
+    }
+
+    fn hear(&mut self) {
+        self.client.read(usize::MAX, Duration::from_millis(5));
+        while let Some(text) = self.client.text() {
+            let message: Value = serde_json::from_str(&text).expect("JSON");
+            let has_offset = matches!(message["op"].as_str(), None | Some("stale" | "live" | "gap" | "refused"));
+            if let Some(offset) = message["offset"].as_u64().filter(|_| has_offset) {
+                let follows = if self.is_dense { offset == self.offset + 1 } else { offset > self.offset };
+                assert!(follows, "after {}: {text}", self.offset);
+                self.offset = offset;
+            }
+            assert!(message["op"] != "skipped" || !self.is_dense, "{text}");
+            let topic = message["topic"].as_str().unwrap_or_default();
+            assert!(!(self.has_lost_trades && topic.starts_with("trade.")), "{text}");
+            self.has_lost_trades |= message["reason"] == "forbidden";
+            self.frames += usize::from(message["op"].is_null());
+        }
+    }
+}
+
+#[test]
+fn reloads_under_load_disconnect_nobody_and_broken_ones_change_nothing() {
+    const RELOADS: usize = 20;
+    let (file, secret) = configuration("load", "");
+    let issuer = std::fs::read_to_string(&file).expect("readable").replace("[simulate]\n", "");
+    let whole = |tables: &str| format!("[simulate]\nrate = 500\n[admin]\nlisten = '127.0.0.1:0'\n{issuer}{tables}");
+    let tables = |patterns_max: usize, free: &str| {
+        format!(
+            "[limits]\npatterns_max = {patterns_max}\n[log]\nlevel = 'info'\n[auth.tier.pro]\ntopics = ['>']\n\
+             [auth.tier.free]\ntopics = {free}\n[auth.anonymous]\ntier = 'free'\n"
+        )
+    };
+    let everything = "['quote.*', 'trade.*']";
+    let good = whole(&tables(50, everything));
+    std::fs::write(&file, &good).expect("writable");
+    let server = Program::serve(&["--config", text(&file)], &[]);
+    let admin = server.admin_address();
+    let operators: SocketAddr = admin.parse().expect("an address");
+    let reload = || {
+        let body = "Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
+        http::ask(operators, &format!("POST /admin/reload HTTP/1.0\r\nHost: localhost\r\n{body}"))
+    };
+    let (_, token, _) = run(&["token", "--secret-file", text(&secret), "--sub", "alice", "--tier", "pro"], &[]);
+    let bearer = format!("Authorization: Bearer {}\r\n", token.trim());
+    let mut pro: Vec<Listener> = (0..5).map(|_| Listener::join(&server, &bearer)).collect();
+    let mut free: Vec<Listener> = (0..5).map(|_| Listener::join(&server, "")).collect();
+    let hear = |listeners: &mut [Listener], frames: usize| {
+        let heard: Vec<usize> = listeners.iter().map(|it| it.frames + frames).collect();
+        eventually("frames of the feed", || {
+            listeners.iter_mut().for_each(Listener::hear);
+            listeners.iter().zip(&heard).all(|(it, frames)| it.frames >= *frames).then_some(())
+        });
+    };
+    hear(&mut pro, 200);
+    hear(&mut free, 200);
+    pro.iter_mut().for_each(|it| it.is_dense = true);
+
+    let broken = [
+        ("patterns_max", "patterns_mx", "did you mean `limits.patterns_max`?"),
+        ("level = 'info'", "level = 'loud'", "log.level"),
+        ("topics = ['>']", "topcs = ['>']", "did you mean `topics`?"),
+        ("[log]", "[log", "expected TOML"),
+    ];
+    let mut digests = std::collections::BTreeSet::new();
+    for number in 0..RELOADS {
+        let max = 100 + number;
+        let changed = whole(&tables(max, everything));
+        if number % 2 == 0 {
+            std::fs::write(&file, &changed).expect("writable");
+            let answer = reload();
+            assert_eq!(answer.status, 200, "{}", answer.body);
+            let answer = answer.json();
+            assert_eq!(answer["changed"][0]["name"], "limits.patterns_max", "{answer}");
+            assert_eq!(answer["changed"][0]["now"], max.to_string(), "{answer}");
+            digests.insert(answer["digest"].as_str().expect("a digest").to_owned());
+        } else {
+            let (right, wrong, remedy) = broken[number / 2 % broken.len()];
+            let text_of_it = changed.replace(right, wrong);
+            let line = 1 + text_of_it.lines().position(|line| line.contains(wrong)).expect("the fault");
+            std::fs::write(&file, text_of_it).expect("writable");
+            let answer = reload();
+            assert_eq!(answer.status, 409, "{}", answer.body);
+            let message = answer.json()["message"].to_string();
+            assert!(message.contains(&format!("{}:{line}:", text(&file))), "{wrong}, line {line}: {message}");
+            assert!(message.contains(remedy), "{message}");
+        }
+        hear(&mut pro, 5);
+        hear(&mut free, 5);
+    }
+    assert_eq!(digests.len(), RELOADS / 2, "each configuration has a digest of its own");
+
+    let last = whole(&tables(3, "['quote.*']")).replace("'info'", "'debug'");
+    std::fs::write(&file, format!("{last}[ring]\nframes_max = 4096\n")).expect("writable");
+    let (status, said, stderr) = run(&["admin", "--address", &admin, "reload"], &[]);
+    assert!(status.success(), "{stderr}");
+    for line in [
+        "changed: limits.patterns_max from 118 to 3",
+        "changed: log.level from \"info\" to \"debug\"",
+        "changed: auth.tier.free",
+        "unchanged until a restart: ring.frames_max",
+    ] {
+        assert!(said.lines().any(|found| found == line), "{line}: {said}");
+    }
+    eventually("the tier has lost a pattern", || {
+        free.iter_mut().for_each(Listener::hear);
+        free.iter().all(|it| it.has_lost_trades).then_some(())
+    });
+    hear(&mut free, 100);
+    hear(&mut pro, 100);
+    pro[0].client.command(r#"{"op":"subscribe","id":9,"topics":["a","b","c","d"]}"#);
+    let refused = eventually("the limit is in force", || {
+        pro[0].client.read(usize::MAX, Duration::from_millis(5));
+        std::iter::from_fn(|| pro[0].client.text()).find(|text| text.contains("\"id\":9"))
+    });
+    assert!(refused.contains("too_many_patterns") && refused.contains('3'), "{refused}");
+
+    server.signal("HUP");
+    eventually("the log has the new level", || server.log().contains("DEBUG").then_some(()));
+    eventually("SIGHUP does the same", || server.log().contains("SIGHUP: read again: settings").then_some(()));
+    let metrics = http::get(operators, "/metrics").body;
+    let reloads = |result: &str| http::sum(&metrics, "fanline_reloads_total", &format!("result=\"{result}\""));
+    assert_eq!((reloads("applied"), reloads("refused")), (RELOADS as f64 / 2.0 + 2.0, RELOADS as f64 / 2.0));
+    let digest = said.lines().find_map(|line| line.strip_prefix("digest: ")).expect("a digest");
+    let number = u64::from_str_radix(&digest[..12], 16).expect("hexadecimal");
+    assert_eq!(http::sum(&metrics, "fanline_configuration_digest", ""), number as f64);
 }
 
 #[test]

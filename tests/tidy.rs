@@ -150,7 +150,7 @@ fn each_type_has_a_name_of_its_own() {
     let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for source in sources().iter().chain(&crate_sources()) {
         for (number, line) in (1..).zip(source.text.lines()) {
-            if let Some(name) = defined_type(line) {
+            if let Some(name) = defined_type(line).or_else(|| defined_section(source, line)) {
                 places.entry(name.into()).or_default().push(format!("{}:{number}", source.path.display()));
             }
         }
@@ -176,6 +176,14 @@ fn defined_type(line: &str) -> Option<&str> {
     };
     let name = rest.split(|c: char| !c.is_alphanumeric() && c != '_').next()?;
     (defines && name.starts_with(char::is_uppercase)).then_some(name)
+}
+
+/// The type of a section of the table of settings, which a macro makes: `    key Type "What it holds." {`.
+fn defined_section<'a>(source: &Source, line: &'a str) -> Option<&'a str> {
+    let (_, rest) =
+        line.strip_prefix("    ").filter(|_| source.path.ends_with("settings/table.rs"))?.split_once(' ')?;
+    let (name, _) = rest.split_once(" \"")?;
+    (line.ends_with(" {") && name.starts_with(char::is_uppercase)).then_some(name)
 }
 
 #[test]

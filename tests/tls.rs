@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use kit::certificate::{self, CertificateFiles};
 use kit::http::{HANDSHAKE, sum};
-use kit::program::run;
+use kit::program::{Program, run};
 use kit::tls_server::TlsServer;
 use kit::{eventually, project, skip_without_tool, tool};
 use tls_record::ContentType;
@@ -324,6 +324,38 @@ fn a_new_certificate_is_shown_at_once_and_a_bad_one_changes_nothing() {
     shake_hands(&mut client(&server, "localhost", &new)).expect("the certificate before it is still shown");
     // All the while the session has stayed.
     read_until(&mut session, "\"topic\"");
+}
+
+#[test]
+fn a_reload_takes_another_list_of_certificates_and_the_former_ones_expire_no_more() {
+    let [first, second] = ["first", "second"].map(|subject| {
+        let files = certificate::write(&format!("list-{subject}"), &["localhost"]);
+        let key = std::fs::read_to_string(&files.key).expect("readable");
+        let key = rcgen::KeyPair::from_pem(&key).expect("a key");
+        let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+        params.distinguished_name.push(rcgen::DnType::CommonName, subject);
+        let certificate = params.self_signed(&key).expect("signed");
+        std::fs::write(&files.certificate, certificate.pem()).expect("writable");
+        files
+    });
+    let list = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("list-of-certificates");
+    std::fs::write(&list, first.pair()).expect("writable");
+    let listen = "127.0.0.1:0,tls://127.0.0.1:0";
+    let settings = [("TLS_CERTIFICATES_FILE", list.to_str().expect("UTF-8")), ("TLS_RELOAD_INTERVAL", "1h")];
+    let program = Program::serve_on(listen, &[], &settings);
+    let port = program.next_address().rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+    let server = TlsServer { program, port };
+    let ends = |subject: &str| {
+        let metrics = server.program.get("/metrics").body;
+        sum(&metrics, "fanline_tls_certificate_not_after_timestamp_seconds", &format!("CN={subject}"))
+    };
+    assert!(ends("first").is_finite() && ends("first") > 0.0);
+    std::fs::write(&list, second.pair()).expect("writable");
+    server.program.signal("HUP");
+    let trusted = Arc::new(config(&[&second], &TLS13));
+    eventually("the new certificate is shown", || shake_hands(&mut client(&server, "localhost", &trusted)).ok());
+    assert!(ends("second").is_finite() && ends("second") > 0.0);
+    assert_eq!(ends("first"), f64::INFINITY, "no alert for what nobody shows");
 }
 
 #[test]

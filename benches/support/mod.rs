@@ -17,7 +17,7 @@ use fanline::delivery::handoff::{Handoff, SessionOptions};
 use fanline::delivery::settings::Settings;
 use fanline::delivery::settings::WindowSettings;
 use fanline::delivery::shards::{Delivery, ShardThreads};
-use fanline::settings::table::Compression;
+use fanline::settings::table::CompressionSettings;
 use fanline::words::ids::Epoch;
 use fanline::words::metrics::Meters;
 
@@ -139,10 +139,10 @@ pub fn start_shard_with(window: WindowSettings, meters: &Meters) -> (Publisher, 
     let limits = Limits { ring_frames_max: 65_536, ring_bytes_max: 64 << 20, topics_max: 1000 };
     let clock = Clock::start();
     let (publisher, reader) = bus::open(Epoch(1), limits, meters);
-    let compression = Compression {
+    let compression = CompressionSettings {
         windows_max: window.windows_max,
         window_members_min: window.members_min,
-        ..Compression::default()
+        ..CompressionSettings::default()
     };
     let settings = Settings { compression, ..Settings::lenient() };
     let (delivery, threads) = Delivery::start(settings, &BusHandles::reading(reader), clock, meters).expect("threads");

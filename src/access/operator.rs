@@ -1,5 +1,6 @@
 //! What the operator can do to a running server. `app` implements it with delivery and identity; the edge offers it.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::access::cluster_status::ClusterStatus;
@@ -26,8 +27,8 @@ pub trait OperatorCalls: Send + Sync {
     /// The revocations in force, each with its end.
     fn revocations(&self) -> Vec<(RevokedCredentials, u64)>;
 
-    /// Reads tiers, issuers and certificates anew; live sessions follow the tiers. Returns what was read anew, a word each.
-    fn reload(&self) -> Result<Vec<String>, OperatorError>;
+    /// Reads the configuration and the files that it names anew; live sessions follow.
+    fn reload(&self) -> Result<ReloadOutcome, OperatorError>;
 
     /// How the cluster of this server stands, as far as it knows.
     ///
@@ -55,6 +56,44 @@ pub struct RevocationOutcome {
     pub until_ms: u64,
     /// Sessions that have ended for it, within about two seconds.
     pub sessions: usize,
+}
+
+/// What a reload did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReloadOutcome {
+    /// What was read anew, a word each.
+    pub read: Vec<&'static str>,
+    pub changed: Vec<ChangedSetting>,
+    /// Settings that are as before until a restart.
+    pub restart: Vec<String>,
+    /// Of the configuration in force, in hexadecimal.
+    pub digest: String,
+}
+
+/// A setting, or a table below `[auth]`, that is in force with another value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangedSetting {
+    pub name: String,
+    /// Before and now, as in the file; none for a table.
+    pub values: Option<(String, String)>,
+}
+
+impl fmt::Display for ReloadOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let changed: Vec<String> = self.changed.iter().map(ToString::to_string).collect();
+        let listed = |names: &[String]| if names.is_empty() { "nothing".into() } else { names.join(", ") };
+        write!(f, "read again: {}; changed: {}", self.read.join(", "), listed(&changed))?;
+        write!(f, "; unchanged until a restart: {}; digest: {}", listed(&self.restart), self.digest)
+    }
+}
+
+impl fmt::Display for ChangedSetting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.values {
+            Some((before, now)) => write!(f, "{} from {before} to {now}", self.name),
+            None => f.write_str(&self.name),
+        }
+    }
 }
 
 /// Why an order was not carried out.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::access::cluster_status::ClusterStatus;
-use crate::access::operator::{OperatorCalls, OperatorError, RevocationOutcome, RevokedCredentials};
+use crate::access::operator::{OperatorCalls, OperatorError, ReloadOutcome, RevocationOutcome, RevokedCredentials};
 use crate::access::selector::{SessionOrder, SessionSelector};
 use crate::access::session_row::{SessionFilter, SessionRow};
 use crate::app::AppError;
@@ -85,8 +85,8 @@ impl OperatorCalls for ServerOperator {
         rules.into_iter().map(|RevocationRule { target, until_ms }| (credentials(target), until_ms)).collect()
     }
 
-    fn reload(&self) -> Result<Vec<String>, OperatorError> {
-        self.reload.run()
+    fn reload(&self) -> Result<ReloadOutcome, OperatorError> {
+        self.reload.run("reload")
     }
 
     fn cluster(&self) -> Result<ClusterStatus, OperatorError> {

@@ -1,64 +1,129 @@
-//! What a running server reads again: issuers and tiers, and the files of `[tls]`. SIGHUP and the operator's call do the
-//! same.
+//! Another configuration for a running server: SIGHUP and the operator's call read the file and the environment again.
+//!
+//! Everything is read and checked as at a start before anything changes. Then each part gets its new settings in one step.
+//! What a running server cannot change stays, and is named.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::access::operator::OperatorError;
-use crate::app::configuration_digest::digest;
+use arc_swap::ArcSwap;
+
+use crate::access::operator::{OperatorError, ReloadOutcome};
+use crate::app::configuration_digest::ConfigurationDigest;
+use crate::app::file_shares::{edge_settings, share_open_files};
+use crate::app::shards;
 use crate::audit::event::{AuditEvent, AuditKind};
 use crate::audit::log::AuditLog;
-use crate::config::{self, ConfigSources};
+use crate::check::rehearse;
+use crate::config::change::ConfigChange;
+use crate::config::logs::LogLevel;
+use crate::config::{self, ConfigSources, Effective};
+use crate::delivery::settings::Settings as DeliverySettings;
+use crate::delivery::shards::Delivery;
+use crate::edge::http::terms::EdgeTerms;
 use crate::edge::listen::tls::files::TlsFiles;
 use crate::identity::token_gatekeeper::TokenGatekeeper;
-use crate::settings::table::Config;
+use crate::settings::table::Drain;
+use crate::words::metrics::{self as names, Meters};
 
 pub(super) struct Reload {
     pub sources: ConfigSources,
-    /// As it was at the start. Only the tables below `[auth]` change.
-    pub config: Config,
+    /// What is in force.
+    pub effective: ArcSwap<Effective>,
+    /// Held by the one reload at a time.
+    pub turn: Mutex<()>,
     /// None without identities.
     pub identities: Option<Arc<TokenGatekeeper>>,
     /// None without a listener that speaks TLS.
     pub tls: Option<Arc<TlsFiles>>,
+    pub terms: Arc<EdgeTerms>,
+    pub delivery: Arc<Delivery>,
+    pub level: LogLevel,
     pub audit: AuditLog,
+    pub meters: ReloadMeters,
+    /// The feed is the simulated market.
+    pub simulated: bool,
+    /// Threads that hold open files for delayed views.
+    pub spools: usize,
+}
+
+pub(super) struct ReloadMeters {
+    applied: metrics::Counter,
+    refused: metrics::Counter,
+    digest: metrics::Gauge,
+}
+
+impl ReloadMeters {
+    pub(super) fn new(meters: &Meters, digest: &ConfigurationDigest) -> ReloadMeters {
+        let counter = |result| meters.counter(&names::RELOADS, &[("result", result)]);
+        let (applied, refused) = (counter("applied"), counter("refused"));
+        let meters = ReloadMeters { applied, refused, digest: meters.gauge(&names::CONFIGURATION_DIGEST, &[]) };
+        meters.digest.set(digest.number());
+        meters
+    }
 }
 
 impl Reload {
-    /// Reads everything, and puts it into force if all of it can be used. Returns what was read, a word each. Waits for the
-    /// disk.
+    /// Reads everything, and puts it into force if all of it can be used; `cause` is for the log. Waits for the disk.
     ///
     /// Errors: what is wrong; all that was in force stays.
-    pub(super) fn run(&self) -> Result<Vec<String>, OperatorError> {
-        if self.identities.is_none() && self.tls.is_none() {
-            let sentence = "expected identities (`[auth]`) or certificates (`[tls]`), found neither: nothing is read anew; \
-                            restart to load a new configuration";
-            return Err(OperatorError::Unsupported(sentence.into()));
-        }
-        let auth = config::load(&self.sources).map_err(refused)?.auth;
-        let files = self.tls.as_ref().map(|tls| tls.read_again()).transpose().map_err(refused)?;
-        let mut reloaded = Vec::new();
-        if let Some(identities) = &self.identities {
-            identities.reload(&auth).map_err(refused)?;
-            reloaded.extend(["issuers".into(), "tiers".into()]);
-            let event = AuditEvent::new(AuditKind::ConfigChange).reason("reload");
-            self.audit.record(event.version(env!("CARGO_PKG_VERSION"), &digest(&self.config, &auth)));
-        }
-        if let (Some(tls), Some(files)) = (&self.tls, files) {
-            tls.put_in_force(files);
-            reloaded.push("certificates".into());
-        }
-        Ok(reloaded)
-    }
-
-    /// On SIGHUP: the outcome is in the log.
-    pub(super) fn run_on_hangup(&self) {
-        match self.run() {
-            Ok(reloaded) => tracing::info!("SIGHUP: read again: {}", reloaded.join(", ")),
-            Err(OperatorError::Unsupported(message)) => tracing::info!("SIGHUP: {message}"),
-            Err(OperatorError::Refused(message)) => {
-                tracing::error!("SIGHUP: {message}; what was in force stays");
+    pub(super) fn run(&self, cause: &str) -> Result<ReloadOutcome, OperatorError> {
+        let outcome = self.read_and_apply();
+        match &outcome {
+            Ok(outcome) => {
+                self.meters.applied.increment(1);
+                tracing::info!("{cause}: {outcome}");
+            }
+            Err(error) => {
+                self.meters.refused.increment(1);
+                tracing::error!("{cause}: {error}; what was in force stays");
             }
         }
+        outcome
+    }
+
+    /// How the server stops, by the configuration in force.
+    pub(super) fn drain(&self) -> Drain {
+        self.effective.load().config.drain
+    }
+
+    fn read_and_apply(&self) -> Result<ReloadOutcome, OperatorError> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = config::load(&self.sources).map_err(refused)?;
+        read.require_feed().map_err(refused)?;
+        rehearse(&read.config, &read.auth).map_err(refused)?;
+        let ConfigChange { effective, changed, restart } = self.change_to(read)?;
+        let Effective { config, auth, .. } = &effective;
+        let edge = edge_settings(config, &share_open_files(config, self.spools), self.simulated);
+        let read_again = |tls: &Arc<TlsFiles>| tls.read_again(Arc::new(edge.tls.clone()));
+        let files = self.tls.as_ref().map(read_again).transpose().map_err(refused)?;
+        if let Some(identities) = &self.identities {
+            identities.reload(&config.auth, auth).map_err(refused)?;
+        }
+        // Nothing below can fail.
+        let mut read = vec!["settings"];
+        read.extend(self.identities.iter().flat_map(|_| ["issuers", "tiers"]));
+        if let (Some(tls), Some(files)) = (&self.tls, files) {
+            tls.put_in_force(files);
+            read.push("certificates");
+        }
+        self.terms.change(&edge);
+        self.delivery.change_settings(&DeliverySettings::new(config, shards(config), self.simulated));
+        self.level.set(&config.log.level);
+        let digest = ConfigurationDigest::of(config, auth);
+        self.meters.digest.set(digest.number());
+        let event = AuditEvent::new(AuditKind::ConfigChange).reason("reload");
+        self.audit.record(event.version(env!("CARGO_PKG_VERSION"), &digest.to_string()));
+        self.effective.store(Arc::new(effective));
+        Ok(ReloadOutcome { read, changed, restart, digest: digest.to_string() })
+    }
+
+    fn change_to(&self, read: Effective) -> Result<ConfigChange, OperatorError> {
+        let change = self.effective.load().changed_to(read, self.identities.is_some());
+        change.map_err(|error| {
+            OperatorError::Refused(format!(
+                "{error}; this holds beside settings that need a restart, so restart for all"
+            ))
+        })
     }
 }
 

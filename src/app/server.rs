@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::audit::log::AuditLog;
 use crate::bus::signal::pulse::Vitals;
@@ -44,7 +44,6 @@ pub(super) struct RunningServer {
     pub phase: watch::Sender<Phase>,
     /// For the parts that feed the bus.
     pub stop: watch::Sender<bool>,
-    pub drain: Drain,
     pub faults: FaultInjection,
     pub audit: AuditLog,
     /// What SIGHUP does.
@@ -64,19 +63,17 @@ impl RunningServer {
     }
 
     async fn serve(&mut self, signals: &mut Signals) -> Result<(), EndedPart> {
-        let reload = self.reload.clone();
-        let on_hangup = || {
-            // It waits for the disk, and this thread must not.
-            let reload = reload.clone();
-            tokio::task::spawn_blocking(move || reload.run_on_hangup());
-        };
+        let hangup = Arc::new(Notify::new());
+        tokio::spawn(reload_on_hangup(self.reload.clone(), hangup.clone()));
+        let on_hangup = || hangup.notify_one();
         tokio::select! {
             () = signals.stop(on_hangup) => {}
             ended = self.parts.one_ended() => return Err(ended),
             never = watch_over(&self.delivery, &self.vitals) => match never {},
         }
+        let settings = self.reload.drain();
         tokio::select! {
-            () = drain(&self.drain, &self.delivery, &self.phase) => {}
+            () = drain(&settings, &self.delivery, &self.phase) => {}
             () = signals.stop(on_hangup) => tracing::warn!("stopping at once: second signal"),
             ended = self.parts.one_ended() => return Err(ended),
         }
@@ -98,7 +95,7 @@ impl RunningServer {
             "{ended}; the process ends so that it can be restarted, and clients receive a goodbye"
         );
         self.phase.send_replace(Phase::Draining);
-        self.delivery.drain(self.drain.reconnect_spread);
+        self.delivery.drain(self.reload.drain().reconnect_spread);
         let given_up = Instant::now();
         while self.delivery.sessions() > 0 && given_up.elapsed() < GOODBYES_TIMEOUT {
             std::thread::sleep(DRAIN_INTERVAL);
@@ -112,6 +109,18 @@ impl RunningServer {
         self.delivery.stop();
         self.phase.send_replace(Phase::Stopped);
         self.stop.send_replace(true);
+    }
+}
+
+/// Reads the configuration again for each SIGHUP, one after another; those that arrive meanwhile count as one.
+async fn reload_on_hangup(reload: Arc<Reload>, hangup: Arc<Notify>) {
+    loop {
+        hangup.notified().await;
+        let reload = reload.clone();
+        // It waits for the disk, and this thread must not. The outcome is in the log.
+        if let Err(error) = tokio::task::spawn_blocking(move || drop(reload.run("SIGHUP"))).await {
+            tracing::error!(%error, "SIGHUP: the configuration could not be read again; restart to apply it");
+        }
     }
 }
 

@@ -1,6 +1,7 @@
-//! Signals to the process: some stop it, SIGHUP has it read files again, the others are logged and ignored.
+//! Signals to the process: some stop it, SIGHUP has it read its configuration again, the others are logged and ignored.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 
 use super::AppError;
 
@@ -45,4 +46,18 @@ impl Signals {
             tracing::info!("{signal}: {remedy}");
         }
     }
+}
+
+/// Serves until a signal asks for a stop, without a configuration to read again.
+pub(super) async fn serve_until_signalled<F: Future<Output = ()>>(
+    mut signals: Signals,
+    serve: impl FnOnce(watch::Receiver<bool>) -> F,
+) {
+    let (stop, stopped) = watch::channel(false);
+    let signalled = async {
+        let ignore = || tracing::info!("SIGHUP: ignored; restart to load a new configuration");
+        signals.stop(ignore).await;
+        stop.send_replace(true);
+    };
+    tokio::join!(serve(stopped), signalled);
 }

@@ -102,7 +102,7 @@ enum AdminCall {
     },
     /// List the revocations in force.
     Revocations,
-    /// Read tiers and issuers anew; live sessions follow.
+    /// Read the configuration anew, and apply what needs no restart; live sessions follow.
     Reload,
     /// Count subjects and sessions from the audit log of the server.
     Usage {
@@ -138,7 +138,7 @@ pub(super) fn perform(options: &AdminOptions, config: &Admin) -> Result<String, 
             format!("revoked until {until}; sessions that end: {sessions}")
         }
         AdminCall::Revocations => revocations_table(&answer),
-        AdminCall::Reload => format!("read anew: {}", texts(&answer["reloaded"])),
+        AdminCall::Reload => reload_lines(&answer),
         AdminCall::Usage { .. } => usage_table(&answer),
     })
 }
@@ -249,6 +249,22 @@ fn revocations_table(answer: &Value) -> String {
         ]);
     }
     table(&cells)
+}
+
+/// One line for each setting that changed or needs a restart.
+fn reload_lines(answer: &Value) -> String {
+    let mut lines = format!("read anew: {}\n", texts(&answer["reloaded"]));
+    for row in rows(&answer["changed"]) {
+        let values = match (&row["before"], &row["now"]) {
+            (Value::Null, _) => String::new(),
+            (before, now) => format!(" from {} to {}", text(before), text(now)),
+        };
+        lines += &format!("changed: {}{values}\n", text(&row["name"]));
+    }
+    for name in rows(&answer["restart"]) {
+        lines += &format!("unchanged until a restart: {}\n", text(name));
+    }
+    lines + &format!("digest: {}\n", text(&answer["digest"]))
 }
 
 fn usage_table(answer: &Value) -> String {

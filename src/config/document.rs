@@ -57,6 +57,8 @@ empty.
   `upstream.pong_timeout`. Your setting overrides the profile's key, and the key overrides the
   default named in the table. The log warns of each key that a setting overrides, and
   `fanline config` shows the value in force and its origin.
+* A running server takes over what is marked `reload` on SIGHUP or by `fanline admin reload`
+  ([operations/change.md](operations/change.md)). The others need a restart.
 ";
 
 const METRICS_INTRODUCTION: &str = "\
@@ -91,10 +93,14 @@ pub fn markdown() -> String {
     for section in TABLE {
         let heading = if section.name.is_empty() { "Top level" } else { section.name };
         put(&mut text, format_args!("\n## {heading}\n{}\n\n", section.about));
-        put(&mut text, format_args!("| setting | value | default | meaning |\n|---|---|---|---|\n"));
+        put(&mut text, format_args!("| setting | value | default | applied by | meaning |\n|---|---|---|---|---|\n"));
         for setting in section.settings {
             let default = shown_default(setting);
-            put(&mut text, format_args!("| `{}` | {} | {default} | {} |\n", setting.name, setting.kind, setting.doc));
+            let applied = if setting.is_reloaded { "reload" } else { "restart" };
+            put(
+                &mut text,
+                format_args!("| `{}` | {} | {default} | {applied} | {} |\n", setting.name, setting.kind, setting.doc),
+            );
         }
     }
     text.push_str("\n## Names\n| setting | variable | flag |\n|---|---|---|\n");

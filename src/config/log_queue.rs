@@ -169,12 +169,12 @@ mod tests {
     const LINE: [u8; 100] = [b'x'; 100];
 
     /// A reader that takes each batch only when the test sends its outcome.
-    struct Slow {
+    struct SlowReader {
         written: Sender<usize>,
         outcomes: Receiver<io::Result<()>>,
     }
 
-    impl Write for Slow {
+    impl Write for SlowReader {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.written.send(bytes.len()).expect("the test listens");
             self.outcomes.recv().unwrap_or(Ok(())).map(|()| bytes.len())
@@ -194,7 +194,7 @@ mod tests {
         let writer = queue.clone();
         std::thread::spawn(move || {
             let report = |dropped| reported.send(dropped).expect("the test listens");
-            writer.write_to(Slow { written, outcomes }, report);
+            writer.write_to(SlowReader { written, outcomes }, report);
         });
         queue.push(&LINE, false);
         assert_eq!(batches.recv_timeout(PATIENCE), Ok(100), "the first line is with the reader");

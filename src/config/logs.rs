@@ -7,10 +7,11 @@ use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::panic::PanicHookInfo;
+use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, reload};
 
 use crate::config::log_queue::LogQueue;
 use crate::settings::table::{Log, LogFormat};
@@ -21,19 +22,40 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// The log of a running command. Dropping it writes the remaining lines, unless that takes too long.
 pub struct Logging {
     pub queue: LogQueue,
+    pub level: LogLevel,
+}
+
+/// The level of a running log.
+#[derive(Clone)]
+pub struct LogLevel(Arc<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>);
+
+impl LogLevel {
+    /// From now on; `level` is as in `log.level`.
+    pub fn set(&self, level: &str) {
+        if let Err(error) = (self.0)(filter_of(level)) {
+            tracing::warn!(%error, "the level of the log could not be changed");
+        }
+    }
 }
 
 /// Starts the log of this process, panics included. Later calls have no effect, so that several servers can live in one
 /// test process.
 pub fn start(log: &Log) -> Logging {
     let queue = LogQueue::default();
-    let filter = EnvFilter::builder().parse_lossy(&log.level);
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(queue.clone());
+    let lines = tracing_subscriber::fmt().with_env_filter(filter_of(&log.level)).with_writer(queue.clone());
     // Its own errors would go to stderr past the queue.
     let lines = lines.log_internal_errors(false);
-    let started = match log.format {
-        LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+    let (started, level) = match log.format {
+        LogFormat::Text => {
+            let lines = lines.with_ansi(io::stderr().is_terminal()).with_filter_reloading();
+            let handle = lines.reload_handle();
+            (lines.try_init(), LogLevel(Arc::new(move |filter| handle.reload(filter))))
+        }
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true).with_filter_reloading();
+            let handle = lines.reload_handle();
+            (lines.try_init(), LogLevel(Arc::new(move |filter| handle.reload(filter))))
+        }
     };
     if started.is_ok() {
         let writer = queue.clone();
@@ -42,7 +64,11 @@ pub fn start(log: &Log) -> Logging {
         drop(std::thread::Builder::new().name("log".into()).spawn(write));
         std::panic::set_hook(Box::new(log_panic));
     }
-    Logging { queue }
+    Logging { queue, level }
+}
+
+fn filter_of(level: &str) -> EnvFilter {
+    EnvFilter::builder().parse_lossy(level)
 }
 
 impl Drop for Logging {

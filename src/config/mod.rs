@@ -3,6 +3,7 @@
 //! `settings::table` is the single source. Unknown names and values out of bounds are refused with their place, never
 //! ignored.
 
+pub mod change;
 pub mod document;
 pub mod effective;
 pub mod error;
@@ -24,7 +25,7 @@ use crate::identity::tables::AuthTables;
 use crate::settings::kind::{SettingKind, SettingValue};
 use crate::settings::listener::ListenAddress;
 use crate::settings::setting::Setting;
-use crate::settings::table::{self, Config, Upstream};
+use crate::settings::table::{self, Config, UpstreamSettings};
 use crate::settings::values::{Origin, Values};
 use crate::words::topic::Pattern;
 
@@ -73,7 +74,7 @@ impl Effective {
     ///
     /// Errors: the file names no feed and has no section `[simulate]`, and neither have variables and flags.
     pub fn require_feed(&self) -> Result<(), ConfigError> {
-        let Upstream { url, profile, .. } = &self.config.upstream;
+        let UpstreamSettings { url, profile, .. } = &self.config.upstream;
         let is_set = |setting: &Setting| *self.values.get(setting.name).1 != Origin::Default;
         let simulates = || table::all().any(|setting| setting.name.starts_with("simulate.") && is_set(setting));
         match &self.file {
@@ -221,7 +222,8 @@ fn conflicts(config: &Config, values: &Values) -> Vec<Problem> {
         let sentence = format!("expected letters, digits, `-` and `_`, found `{found}`; choose another name");
         refuse("cluster.name", "cluster.name", sentence);
     }
-    let Upstream { url, fallback_urls, profile, subscribe, topic, backoff_min, backoff_max, .. } = &config.upstream;
+    let UpstreamSettings { url, fallback_urls, profile, subscribe, topic, backoff_min, backoff_max, .. } =
+        &config.upstream;
     let (min, max) = (backoff_min.unwrap_or(BACKOFF_MIN), backoff_max.unwrap_or(BACKOFF_MAX));
     if min > max && (backoff_min.is_some() || backoff_max.is_some()) {
         let (min, max) = (SettingValue::Duration(min), SettingValue::Duration(max));

@@ -25,7 +25,7 @@ use crate::delivery::shard::Shard;
 use crate::delivery::simulation::client::{FakeSocket, Pipe, split_frame};
 use crate::profile::downstream::Dialect;
 use crate::protocol::encoding::{Payload, PayloadKind};
-use crate::settings::table::{Compression, ServerLimits, Slow};
+use crate::settings::table::{CompressionSettings, ServerLimits, Slow};
 use crate::words::ids::Epoch;
 use crate::words::metrics::Meters;
 use crate::words::stamp::Stamp;
@@ -177,7 +177,7 @@ fn settings() -> Settings {
     Settings {
         limits: ServerLimits { client_requests_per_second_max: 20, ..lenient.limits },
         slow: Slow { unsent_bytes_max: 0, ..lenient.slow },
-        compression: Compression { level: 1, windows_max: 1, window_members_min: 2, ..lenient.compression },
+        compression: CompressionSettings { level: 1, windows_max: 1, window_members_min: 2, ..lenient.compression },
         ..lenient
     }
 }

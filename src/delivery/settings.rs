@@ -2,19 +2,21 @@
 
 use std::time::Duration;
 
-use crate::settings::table::{Compression, Config, Heartbeat, Ping, Raw, ServerLimits, Shards, Slow, Sse};
+use crate::settings::table::{
+    CompressionSettings, Config, HeartbeatSettings, Ping, Raw, ServerLimits, Shards, Slow, Sse,
+};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Settings {
     /// `count` is at least 1 here.
     pub shards: Shards,
     pub limits: ServerLimits,
-    pub heartbeat: Heartbeat,
+    pub heartbeat: HeartbeatSettings,
     pub ping: Ping,
     pub sse: Sse,
     pub slow: Slow,
     pub raw: Raw,
-    pub compression: Compression,
+    pub compression: CompressionSettings,
     pub access: AccessSettings,
     /// The feed is the simulated market; the greeting marks it as simulated.
     pub simulated: bool,
@@ -83,7 +85,7 @@ impl Settings {
                 client_requests_per_second_max: 1000,
                 ..ServerLimits::default()
             },
-            heartbeat: Heartbeat { interval: long },
+            heartbeat: HeartbeatSettings { interval: long },
             ping: Ping { interval: long, timeout: long },
             sse: Sse { age_max: 2 * long },
             slow: Slow {
@@ -92,14 +94,14 @@ impl Settings {
                 unsent_bytes_max: 1 << 20,
                 unsent_bytes_total_max: 1 << 30,
             },
-            compression: Compression { windows_max: 8, ..Compression::default() },
+            compression: CompressionSettings { windows_max: 8, ..CompressionSettings::default() },
             ..Settings::default()
         }
     }
 
     /// The shared windows.
     pub fn window(&self) -> WindowSettings {
-        let Compression { windows_max, window_members_min, .. } = self.compression;
+        let CompressionSettings { windows_max, window_members_min, .. } = self.compression;
         WindowSettings { windows_max, members_min: window_members_min }
     }
 }

@@ -111,6 +111,14 @@ impl Delivery {
         sessions
     }
 
+    /// Has all shards use these settings from now on. How many shards there are, how hard they compress and when clients
+    /// come to another shard stays as it was at the start.
+    pub fn change_settings(&self, settings: &Settings) {
+        for shard in self.shards.iter() {
+            shard.sender.send(ShardMessage::Settings(Box::new(*settings)));
+        }
+    }
+
     /// Sessions by their number: the first `limit` that the filter admits and that come after `after`. Waits for the shards,
     /// for 2 s at most; one that gives no sign of life is left out.
     pub fn list(&self, filter: SessionFilter, limit: usize, after: u64) -> Vec<SessionRow> {

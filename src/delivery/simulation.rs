@@ -35,7 +35,7 @@ use crate::delivery::settings::Settings;
 use crate::delivery::shard::Shard;
 use crate::protocol::command::Policy;
 use crate::protocol::encoding::{Format, Payload, PayloadKind};
-use crate::settings::table::{Compression, Heartbeat, ServerLimits, Slow};
+use crate::settings::table::{CompressionSettings, HeartbeatSettings, ServerLimits, Slow};
 use crate::words::ids::{Cursor, Epoch, Offset};
 use crate::words::metrics::Meters;
 use crate::words::stamp::Stamp;
@@ -110,9 +110,9 @@ impl Simulation {
                 messages_per_second_max: 1000,
                 ..lenient.limits
             },
-            heartbeat: Heartbeat { interval: Duration::from_secs(5) },
+            heartbeat: HeartbeatSettings { interval: Duration::from_secs(5) },
             slow: Slow { replay_max: Duration::from_millis(500), unsent_bytes_max: 0, ..lenient.slow },
-            compression: Compression { level: 1, windows_max: 3, window_members_min: 2, ..lenient.compression },
+            compression: CompressionSettings { level: 1, windows_max: 3, window_members_min: 2, ..lenient.compression },
             ..lenient
         };
         let meters = ShardMeters::new(meters, 0);

@@ -19,10 +19,13 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::edge::http::context::AnswerContext;
+use crate::edge::http::terms::EdgeTerms;
 use crate::edge::listen::accept::{self, HttpService};
+use crate::edge::listen::client_files::ClientFiles;
 use crate::edge::listen::listener::BoundListener;
 use crate::edge::listen::tls::acceptor::TlsAcceptor;
 use crate::edge::listen::tls::files::{TlsFileError, TlsFiles};
@@ -80,13 +83,14 @@ pub struct Edge {
     /// For the listeners that speak TLS.
     tls: Option<Arc<TlsFiles>>,
     settings: Settings,
+    terms: Arc<EdgeTerms>,
     parts: EdgeParts,
 }
 
 impl Edge {
     /// Listens on `settings.listen` and `settings.admin`. Connections wait in the kernel's queue until [`Edge::serve`]
-    /// is polled.
-    pub fn bind(settings: Settings, parts: EdgeParts) -> Result<Edge, EdgeError> {
+    /// is polled. `terms` are those of the settings.
+    pub fn bind(settings: Settings, terms: Arc<EdgeTerms>, parts: EdgeParts) -> Result<Edge, EdgeError> {
         let speaks_tls = settings.listen.iter().any(|address| address.tls);
         let tls = parts.tls.clone().filter(|_| speaks_tls);
         if speaks_tls && tls.is_none() {
@@ -94,7 +98,7 @@ impl Edge {
         }
         let public = settings.listen.iter().map(|address| bind(address, "--listen")).collect::<Result<_, _>>()?;
         let admin = settings.admin.as_ref().map(private).map(|address| bind(&address, "--admin-listen")).transpose()?;
-        Ok(Edge { public, admin, tls, settings, parts })
+        Ok(Edge { public, admin, tls, settings, terms, parts })
     }
 
     /// The addresses for clients, in the order of the settings, with the ports that the system chose for 0.
@@ -113,25 +117,27 @@ impl Edge {
     /// # Errors
     /// A listener could not be registered with the runtime, or the upkeep of the metrics has panicked.
     pub async fn serve(self, phase: watch::Receiver<Phase>) -> io::Result<()> {
-        let Edge { public, admin, tls, settings, parts } = self;
+        let Edge { public, admin, tls, settings, terms, parts } = self;
         let public = public.into_iter().map(BoundListener::start).collect::<io::Result<Vec<_>>>()?;
         let admin = admin.map(BoundListener::start).transpose()?;
         let (meters, admin_parts) = (parts.meters.clone(), parts.admin.clone());
         let acceptor = tls.clone().map(|files| TlsAcceptor::start(files, &settings.tls, &meters)).transpose()?;
         let acceptor = acceptor.map(Arc::new);
         let mut upkeep = tokio::spawn(exposition::upkeep(parts.exposition.clone(), phase.clone()));
-        let context = Arc::new(AnswerContext::new(&settings, parts, phase.clone()));
+        let context = Arc::new(AnswerContext::new(&settings, terms.clone(), parts, phase.clone()));
         let proxies = Arc::new(settings.proxies.clone());
-        let service = |router, limits| HttpService {
+        let service = |router, limits, files| HttpService {
             router,
             limits,
+            files,
             proxies: proxies.clone(),
             tls: acceptor.clone(),
             meters: meters.clone(),
             stop_timeout: settings.stop_timeout,
         };
         let router = router::public(&context, admin.is_none());
-        let public = accept::accept_all(public, service(router, settings.connections), phase.clone());
+        let public =
+            accept::accept_all(public, service(router, terms.connections.clone(), terms.files.clone()), phase.clone());
         let operators = async {
             if let Some(listener) = admin {
                 // Its own slots, so that the public cannot take them.
@@ -142,7 +148,10 @@ impl Edge {
                     pending_per_address_max: None,
                     ..settings.connections
                 };
-                accept::accept_all(vec![listener], service(router::admin(&context, admin_parts), limits), phase).await;
+                let files = ClientFiles::new(ADMIN_CONNECTIONS_MAX, 1);
+                let router = router::admin(&context, admin_parts);
+                let limits = Arc::new(ArcSwap::from_pointee(limits));
+                accept::accept_all(vec![listener], service(router, limits, files), phase).await;
             }
         };
         let mut accepting = pin!(async { tokio::join!(public, operators) });

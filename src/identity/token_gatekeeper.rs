@@ -64,9 +64,6 @@ pub struct TokenGatekeeper {
 
 struct GatekeeperCore {
     policy: ArcSwap<GatePolicy>,
-    is_required: bool,
-    limits: TokenLimits,
-    grant_max: Option<String>,
     tls: Arc<ClientConfig>,
     fetch_times: FetchTimes,
     places: SubjectPlaces,
@@ -81,25 +78,30 @@ struct GatekeeperCore {
 
 /// What a reload replaces, in one step.
 struct GatePolicy {
+    is_required: bool,
+    limits: TokenLimits,
     verifier: Verifier,
     tiers: Tiers,
+}
+
+impl GatePolicy {
+    fn new(settings: &AuthSettings, issuers: Vec<Issuer>, tiers: Tiers) -> GatePolicy {
+        let limits = TokenLimits {
+            bytes_max: settings.token_bytes_max,
+            times: TokenTimes { leeway: settings.leeway, life_max: settings.life_max },
+        };
+        GatePolicy { is_required: settings.required, limits, verifier: Verifier::new(issuers, limits), tiers }
+    }
 }
 
 impl TokenGatekeeper {
     pub fn start(parts: TokenGatekeeperParts) -> Result<TokenGatekeeper, Error> {
         let TokenGatekeeperParts { settings, tables, fetch_times, orders, meters } = parts;
-        let grant_max = settings.grant_max.clone();
-        let limits = TokenLimits {
-            bytes_max: settings.token_bytes_max,
-            times: TokenTimes { leeway: settings.leeway, life_max: settings.life_max },
-        };
         let tls = tls_config().map_err(Error::Tls)?;
         require_complete(settings.required, &tables)?;
         let issuers = open_issuers(&tables, &[], (&tls, fetch_times), &meters)?;
-        let policy = GatePolicy {
-            verifier: Verifier::new(issuers, limits),
-            tiers: Tiers::new(&tables, grant_max.as_deref(), None)?,
-        };
+        let tiers = Tiers::new(&tables, settings.grant_max.as_deref(), None)?;
+        let policy = GatePolicy::new(&settings, issuers, tiers);
         let revocations_file = settings.revocations_file.as_ref().map(PathBuf::from);
         let revocations = Revocations::open(revocations_file.as_deref(), wall_clock_ms())?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -110,9 +112,6 @@ impl TokenGatekeeper {
             .map_err(Error::Thread)?;
         let core = Arc::new(GatekeeperCore {
             policy: ArcSwap::from_pointee(policy),
-            is_required: settings.required,
-            limits,
-            grant_max,
             tls,
             fetch_times,
             places: SubjectPlaces::default(),
@@ -137,24 +136,25 @@ impl TokenGatekeeper {
         self.core.policy.load().tiers.views().into()
     }
 
-    /// Puts other issuers and tiers into force, in one step, and has all sessions reassessed.
+    /// Puts other issuers and tiers into force, in one step, and has all sessions reassessed. Of the settings, what is said
+    /// of single tokens; bounds and files stay as they were at the start.
     ///
     /// Errors: what is wrong with them; those in force stay.
-    pub fn reload(&self, tables: &AuthTables) -> Result<(), Error> {
+    pub fn reload(&self, settings: &AuthSettings, tables: &AuthTables) -> Result<(), Error> {
         let core = &self.core;
-        require_complete(core.is_required, tables)?;
+        require_complete(settings.required, tables)?;
         let _reloading = self.reloading.lock().expect("no holder panics");
         let before = core.policy.load_full();
         let known = before.verifier.issuers();
         let issuers = open_issuers(tables, known, (&core.tls, core.fetch_times), &core.key_meters)?;
-        let tiers = Tiers::new(tables, core.grant_max.as_deref(), Some(before.tiers.views()))?;
+        let tiers = Tiers::new(tables, settings.grant_max.as_deref(), Some(before.tiers.views()))?;
         let is_new = |issuer: &&Issuer| !known.iter().any(|known| Arc::ptr_eq(&known.keys, &issuer.keys));
         for issuer in issuers.iter().filter(is_new) {
             if let Some(runtime) = &self.runtime {
                 runtime.spawn(IssuerKeys::keep_fresh(Arc::downgrade(&issuer.keys)));
             }
         }
-        core.policy.store(Arc::new(GatePolicy { verifier: Verifier::new(issuers, core.limits), tiers }));
+        core.policy.store(Arc::new(GatePolicy::new(settings, issuers, tiers)));
         (core.orders)(SessionSelector::All, SessionOrder::Reassess);
         Ok(())
     }
@@ -166,7 +166,7 @@ impl TokenGatekeeper {
     pub fn revoke(&self, target: RevocationTarget, until_ms: Option<u64>) -> Result<(u64, ReachedSessions), Error> {
         let core = &self.core;
         let now_ms = wall_clock_ms();
-        let TokenTimes { leeway, life_max } = core.limits.times;
+        let TokenTimes { leeway, life_max } = core.policy.load().limits.times;
         let longest_ms = u64::try_from((life_max + 2 * leeway).as_millis()).unwrap_or(u64::MAX);
         let until_ms = until_ms.unwrap_or(now_ms.saturating_add(longest_ms));
         let selector = target.selector();
@@ -313,7 +313,8 @@ impl Gatekeeper for TokenGatekeeper {
 
 impl GatekeeperCore {
     fn anonymous(&self) -> Option<Grant> {
-        let rights = self.policy.load().tiers.anonymous().filter(|_| !self.is_required)?;
+        let policy = self.policy.load();
+        let rights = policy.tiers.anonymous().filter(|_| !policy.is_required)?;
         Some(Grant { identity: None, rights })
     }
 
@@ -357,7 +358,7 @@ impl GatekeeperCore {
             return Err(TokenFault::OtherSubject);
         }
         // A ticket may be older than the token it stands for.
-        let leeway_ms = u64::try_from(self.limits.times.leeway.as_millis()).unwrap_or(u64::MAX);
+        let leeway_ms = u64::try_from(self.policy.load().limits.times.leeway.as_millis()).unwrap_or(u64::MAX);
         if identity.expires_ms.saturating_add(leeway_ms) <= wall_clock_ms() {
             return Err(TokenFault::Expired);
         }

@@ -1,12 +1,15 @@
 //! The form of the table of settings: one declaration makes the struct of a section, its default, and its rows.
 //!
-//! Names in it are those of the file that uses it, `settings/table.rs`.
+//! The word `reloaded` before the text says that a reload applies the setting. Names in the declaration are those of the
+//! file that uses it, `settings/table.rs`.
 
 macro_rules! settings {
+    (@is_reloaded) => { false };
+    (@is_reloaded reloaded) => { true };
     (
-        $top_about:literal { $($top:ident : $top_type:ty = $top_preset:expr, $top_kind:expr, $top_doc:literal;)* }
+        $top_about:literal { $($top:ident : $top_type:ty = $top_preset:expr, $top_kind:expr, $($top_word:ident,)? $top_doc:literal;)* }
         $($(#[$attribute:meta])* $section:ident $Struct:ident $about:literal {
-            $($field:ident : $type:ty = $preset:expr, $kind:expr, $doc:literal;)*
+            $($field:ident : $type:ty = $preset:expr, $kind:expr, $($word:ident,)? $doc:literal;)*
         })*
     ) => {
         /// The effective configuration: every setting, typed and checked.
@@ -40,13 +43,20 @@ macro_rules! settings {
 
         pub static TABLE: &[SettingsSection] = &[
             SettingsSection { name: "", about: $top_about, settings: &[
-                $(Setting { name: stringify!($top), kind: $top_kind, preset: $top_preset, doc: $top_doc },)*
+                $(Setting {
+                    name: stringify!($top),
+                    kind: $top_kind,
+                    preset: $top_preset,
+                    is_reloaded: settings!(@is_reloaded $($top_word)?),
+                    doc: $top_doc,
+                },)*
             ] },
             $(SettingsSection { name: stringify!($section), about: $about, settings: &[
                 $(Setting {
                     name: concat!(stringify!($section), ".", stringify!($field)),
                     kind: $kind,
                     preset: $preset,
+                    is_reloaded: settings!(@is_reloaded $($word)?),
                     doc: $doc,
                 },)*
             ] },)*

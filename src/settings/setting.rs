@@ -17,6 +17,8 @@ pub struct Setting {
     pub name: &'static str,
     pub kind: SettingKind,
     pub preset: Preset,
+    /// A reload applies it. Others need a restart.
+    pub is_reloaded: bool,
     /// What it is, and what happens at the bound.
     pub doc: &'static str,
 }

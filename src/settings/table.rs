@@ -2,8 +2,8 @@
 //! docs/CONFIGURATION.md.
 //!
 //! A new setting is one entry here. Its TOML key is `section.key`, its variable `FANLINE_SECTION_KEY`, its flag
-//! `--section-key`. Rooms take whole sections, whose `Default` is the documented one, so code reads `slow.replay_max`
-//! everywhere.
+//! `--section-key`; with the word `reloaded` a reload applies it (`app/reload.rs`). Rooms take whole sections, whose
+//! `Default` is the documented one, so code reads `slow.replay_max` everywhere.
 
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ settings! {
         listen: Vec<ListenAddress> = Is("127.0.0.1:8080"), SettingKind::Listeners,
             "Addresses of the HTTP and WebSocket server, one or a list. `0.0.0.0:8080` accepts clients from other machines; port 0 takes a free port. `tls://0.0.0.0:8443` speaks TLS; `unix:PATH` is a unix socket, `unix:PATH?mode=660` one with these permissions. `tcp+proxy://`, `tls+proxy://` and `unix+proxy:` expect the PROXY protocol, version 1 or 2, from `proxy.trusted`.";
     }
-    upstream Upstream "The feed, and how to stay connected to it." {
+    upstream UpstreamSettings "The feed, and how to stay connected to it." {
         url: Option<String> = Unset("wss://stream.binance.com:9443/stream"), SettingKind::FeedUrl,
             "The feed. Without it, and without a configuration file, fanline serves the simulated market and marks its prices as invented.";
         fallback_urls: Vec<String> = Is(""), SettingKind::List,
@@ -119,7 +119,7 @@ settings! {
             "Number of symbols.";
     }
     #[derive(Copy)]
-    ring Ring "What clients can catch up from or resume from." {
+    ring RingSettings "What clients can catch up from or resume from." {
         frames_max: usize = Is("65536"), count(2, 1 << 26),
             "Frames in the ring, rounded up to a power of two. The newest frame overwrites the oldest.";
         bytes_max: usize = Is("64MiB"), bytes(64 * KIB, 1024 * GIB),
@@ -167,7 +167,7 @@ settings! {
         release: Duration = Is("15s"), duration(Duration::from_secs(1), Duration::from_secs(60)),
             "The feed is given up when the log has confirmed nothing for this long.";
     }
-    history History "What clients that join receive besides the current values." {
+    history HistorySettings "What clients that join receive besides the current values." {
         keep: Vec<String> = Is(""), SettingKind::List,
             "Topics that keep their last messages instead of only the newest, as `PATTERN=COUNT` with a count up to 1000, such as `chat.*=50`. The first matching pattern counts.";
     }
@@ -182,68 +182,68 @@ settings! {
             "Number of shards. 0: one per core.";
         spread_after: usize = Is("1024"), count(1, 10_000_000),
             "Clients on a shard before an empty shard comes into use, unless the shards in use are busy more than half of the time. 1 spreads clients evenly from the first on.";
-        batch_delay: Duration = Is("0s"), duration(Duration::ZERO, Duration::from_millis(100)),
+        batch_delay: Duration = Is("0s"), duration(Duration::ZERO, Duration::from_millis(100)), reloaded,
             "How long a shard waits after it has sent before it sends again, so that messages which arrive meanwhile share a write. Whole milliseconds count. 0s: it does not wait.";
     }
     #[derive(Copy)]
     limits ServerLimits "Bounds on what clients may use; at each bound the server refuses and counts." {
         topics_max: usize = Is("100000"), count(1, 10_000_000),
             "Topics with a current value; frames of further topics are dropped. With `upstream.demand` also the topics that clients name; further ones are refused with `too_many_topics`.";
-        sessions_max: usize = Is("100000"), count(1, 10_000_000),
+        sessions_max: usize = Is("100000"), count(1, 10_000_000), reloaded,
             "Connected clients, or fewer if the system allows too few open files. Further clients receive HTTP 503 `too_many_sessions`.";
-        sessions_per_address_max: usize = Is("1000"), count(0, 10_000_000),
+        sessions_per_address_max: usize = Is("1000"), count(0, 10_000_000), reloaded,
             "Connected clients from one IPv4 address or IPv6 /64. Behind a proxy, set `proxy.trusted`: otherwise all clients have its address. 0: no limit.";
-        patterns_max: usize = Is("1000"), count(1, 1_000_000),
+        patterns_max: usize = Is("1000"), count(1, 1_000_000), reloaded,
             "Patterns of one session. Further ones are refused with `too_many_patterns`.";
-        wildcards_max: usize = Is("100"), count(0, 1_000_000),
+        wildcards_max: usize = Is("100"), count(0, 1_000_000), reloaded,
             "Wildcards among the patterns of one session. Further ones are refused with `too_many_wildcards`.";
-        wildcards_total_max: usize = Is("50000"), count(0, 100_000_000),
+        wildcards_total_max: usize = Is("50000"), count(0, 100_000_000), reloaded,
             "Wildcards of all clients of a shard; clients with the same patterns count once. Further ones are refused with `too_many_wildcards_total`.";
         wanted_per_session_max: usize = Is("1000"), count(1, 1_000_000),
             "With `upstream.demand`: topics that one client may name. Further ones are refused with `too_many_topics`.";
         wanted_per_address_max: usize = Is("10000"), count(0, 10_000_000),
             "With `upstream.demand`: topics that all clients of one IP address may name. Further ones are refused with `too_many_topics`. 0: no limit.";
-        lanes_max: usize = Is("100000"), count(1, 10_000_000),
+        lanes_max: usize = Is("100000"), count(1, 10_000_000), reloaded,
             "Different sets of patterns per shard. A further one is refused with `too_many_lanes`.";
-        pattern_bytes_max: usize = Is("64KiB"), bytes(256, 16 * MIB),
+        pattern_bytes_max: usize = Is("64KiB"), bytes(256, 16 * MIB), reloaded,
             "Bytes of all patterns of one session. Further ones are refused with `too_many_pattern_bytes`.";
-        lane_bytes_total_max: usize = Is("256MiB"), bytes(64 * KIB, 1024 * GIB),
+        lane_bytes_total_max: usize = Is("256MiB"), bytes(64 * KIB, 1024 * GIB), reloaded,
             "Memory for the different sets of patterns of a shard and their places in topics. A further set is refused with `lanes_full`.";
-        messages_per_second_max: u32 = Is("100"), count(1, 1_000_000),
+        messages_per_second_max: u32 = Is("100"), count(1, 1_000_000), reloaded,
             "Messages (commands, pings) read from one client per second. Further ones wait in its socket.";
-        inbound_bytes_per_second_max: u32 = Is("1MiB"), bytes(KIB, GIB),
+        inbound_bytes_per_second_max: u32 = Is("1MiB"), bytes(KIB, GIB), reloaded,
             "Bytes of messages, inflated, read from one client per second. Further ones wait in its socket.";
-        client_requests_per_second_max: u32 = Is("5"), count(1, 1_000_000),
+        client_requests_per_second_max: u32 = Is("5"), count(1, 1_000_000), reloaded,
             "Commands `send` and `request` of one client per second. Further ones are refused with `too_fast`.";
-        message_bytes_max: usize = Is("64KiB"), bytes(128, MIB),
+        message_bytes_max: usize = Is("64KiB"), bytes(128, MIB), reloaded,
             "A larger message from a client ends its session with close code 1009. A message is read in one go, so this also bounds how long it holds up others.";
-        message_timeout: Duration = Is("30s"), duration(MS, HOUR),
+        message_timeout: Duration = Is("30s"), duration(MS, HOUR), reloaded,
             "A client whose message has not ended this long after its first byte is closed with code 4411.";
-        inbound_bytes_total_max: usize = Is("16MiB"), bytes(64 * KIB, 1024 * GIB),
+        inbound_bytes_total_max: usize = Is("16MiB"), bytes(64 * KIB, 1024 * GIB), reloaded,
             "Bytes, per shard, of messages that have not ended or wait to be read. Beyond it, the clients whose messages began first are closed with code 1013.";
     }
     http Http "HTTP before the upgrade: connections, timeouts, answers, and which web pages are allowed." {
-        connections_max: usize = Is("10000"), count(1, 1_000_000),
+        connections_max: usize = Is("10000"), count(1, 1_000_000), reloaded,
             "Connections before the upgrade. At the bound an idle one is closed for a new one, then one that has not sent a request; if all are being answered, new ones wait.";
-        connections_per_address_max: usize = Is("2500"), count(0, 1_000_000),
+        connections_per_address_max: usize = Is("2500"), count(0, 1_000_000), reloaded,
             "Of these, connections from one IP address. At the bound an idle or silent one of the address is closed for a new one; otherwise the new one receives HTTP 503. 0: no limit.";
-        pending_per_address_max: usize = Is("625"), count(0, 1_000_000),
+        pending_per_address_max: usize = Is("625"), count(0, 1_000_000), reloaded,
             "Of these, connections from one IP address that have not sent a complete request head. A further one closes the oldest. 0: no limit.";
-        header_timeout: Duration = Is("3s"), duration(MS, HOUR),
+        header_timeout: Duration = Is("3s"), duration(MS, HOUR), reloaded,
             "Limit for a complete request head. The connection is closed beyond it.";
-        keep_alive: Duration = Is("75s"), duration(MS, DAY),
+        keep_alive: Duration = Is("75s"), duration(MS, DAY), reloaded,
             "Idle time after an answer before the connection is closed. Keep it above the idle timeout of load balancers in front, often 60s.";
-        write_timeout: Duration = Is("10s"), duration(MS, HOUR),
+        write_timeout: Duration = Is("10s"), duration(MS, HOUR), reloaded,
             "A client that takes no byte of an answer for this time is disconnected.";
-        requests_per_second_max: u32 = Is("200"), count(1, 1_000_000),
+        requests_per_second_max: u32 = Is("200"), count(1, 1_000_000), reloaded,
             "Requests on one connection per second. Answers to further ones wait until the second is over.";
         answer_bytes_max: usize = Is("32MiB"), bytes(MIB, 64 * GIB),
             "Bytes of different answers (`/v1/snapshot`, `/v1/topics`) held for their readers. Beyond them, readers slower than 10s are disconnected (at once, if room for all topics is needed), and further requests receive HTTP 503. A single answer may be larger.";
         answer_bytes_per_address_max: usize = Is("16MiB"), bytes(0, 64 * GIB),
             "Of these, bytes of answers to clients of one IP address. Further requests receive HTTP 503. 0: no limit of its own.";
-        allowed_origins: Vec<String> = Is(""), SettingKind::List,
+        allowed_origins: Vec<String> = Is(""), SettingKind::List, reloaded,
             "Origins of web pages that may connect and read, such as `https://app.example.com`, or `*` for any. Pages of the same host always may. Empty: any, but with `upstream.send` or `upstream.request` only pages of the same host.";
-        allowed_hosts: Vec<String> = Is(""), SettingKind::List,
+        allowed_hosts: Vec<String> = Is(""), SettingKind::List, reloaded,
             "Host names the server answers to (`Host`), such as `feed.example.com`. Other requests receive HTTP 421, except `/healthz` and `/readyz`. Empty: any.";
     }
     #[derive(Copy)]
@@ -255,20 +255,20 @@ settings! {
         gather: Duration = Is("200ms"), duration(Duration::from_millis(10), Duration::from_secs(10)),
             "How long what is new is gathered before it is answered, so that few answers serve many clients.";
     }
-    proxy Proxy "Proxies in front of the server, and what is believed of what they say." {
+    proxy ProxySettings "Proxies in front of the server, and what is believed of what they say." {
         trusted: TrustedProxies = Is(""), SettingKind::Proxies,
             "Addresses and networks of the proxies, such as `10.0.0.7` or `10.0.0.0/8`; `unix` trusts whoever may write to the unix sockets of `listen`. Only they may name the address of a client. Empty: nobody.";
         header: ProxyHeader = Is("x-forwarded-for"), SettingKind::Choice(ProxyHeader::NAMES),
             "Header in which trusted proxies name the client's address. With `x-forwarded-for`, `X-Forwarded-Proto` names its scheme; `forwarded` is RFC 7239. `none`: neither is read.";
     }
     tls Tls "TLS for listeners of the form `tls://ADDRESS:PORT`." {
-        certificates: Vec<String> = Is(""), SettingKind::List,
+        certificates: Vec<String> = Is(""), SettingKind::List, reloaded,
             "Files in PEM, as `CHAIN:KEY`, or one file with both. Of several, a client gets the one for the name that it asks for (SNI), else the first. Changed files are read again; until all of them can be used, the former ones stay in force.";
-        client_ca: Option<String> = Unset("/etc/fanline/clients.pem"), SettingKind::Text,
+        client_ca: Option<String> = Unset("/etc/fanline/clients.pem"), SettingKind::Text, reloaded,
             "File with the issuers of clients' certificates (mTLS). A client without such a certificate is refused in the handshake. Unset: clients need none.";
-        ticket_key_file: Option<String> = Unset("/etc/fanline/tickets"), SettingKind::Text,
+        ticket_key_file: Option<String> = Unset("/etc/fanline/tickets"), SettingKind::Text, reloaded,
             "File with keys of session tickets, 64 hexadecimal digits a line (`openssl rand -hex 32`): the first seals, up to three others still open. With the same file clients resume on any server of a fleet, and after a restart. Unset: keys of the process.";
-        min_version: TlsMinVersion = Is("1.2"), SettingKind::Choice(TlsMinVersion::NAMES),
+        min_version: TlsMinVersion = Is("1.2"), SettingKind::Choice(TlsMinVersion::NAMES), reloaded,
             "The oldest version that clients may speak.";
         records_per_key: u64 = Is("8388608"), count(16, 1 << 23),
             "Records that one key encrypts. Then TLS 1.3 begins another key, and a session of TLS 1.2 is closed with code 1012 and reconnects.";
@@ -294,29 +294,29 @@ settings! {
             "What happens when the log cannot be written in time, for example because the disk is full. `refuse_sessions` admits nobody until it can (503 `audit_full`); `drop` serves on and records how many events are missing.";
     }
     auth AuthSettings "Who clients are. Tables below `[auth]` in the file name issuers and tiers: docs/AUTH.md." {
-        required: bool = Is("false"), SettingKind::Switch,
+        required: bool = Is("false"), SettingKind::Switch, reloaded,
             "Refuses clients without a valid token, also if `[auth.anonymous]` names a tier.";
-        deadline: Duration = Is("5s"), duration(MS, HOUR),
+        deadline: Duration = Is("5s"), duration(MS, HOUR), reloaded,
             "Time for a client that must show a token to show one.";
-        sources: Vec<String> = Is("message,subprotocol,header"), SettingKind::List,
+        sources: Vec<String> = Is("message,subprotocol,header"), SettingKind::List, reloaded,
             "Where clients may show tokens: `message` (the command `auth`), `subprotocol`, `header` (`Authorization`), `cookie`, `ticket`.";
-        cookie: String = Is("__Host-fanline"), SettingKind::Text,
+        cookie: String = Is("__Host-fanline"), SettingKind::Text, reloaded,
             "Name of the cookie that holds the token, with the source `cookie`.";
-        unauthenticated_max: usize = Is("10000"), count(1, 10_000_000),
+        unauthenticated_max: usize = Is("10000"), count(1, 10_000_000), reloaded,
             "Sessions that have shown no valid token yet, where one is required; they count among limits.sessions_max, too. Further upgrades are refused with 503.";
-        leeway: Duration = Is("30s"), duration(Duration::ZERO, HOUR),
+        leeway: Duration = Is("30s"), duration(Duration::ZERO, HOUR), reloaded,
             "How far the clocks of issuers may be off. It is no time after the end of a token.";
-        expiry_grace: Duration = Is("25s"), duration(Duration::ZERO, HOUR),
+        expiry_grace: Duration = Is("25s"), duration(Duration::ZERO, HOUR), reloaded,
             "How long after the end of its token a session goes on, so that the client can show a new one. `0s` for licensed data.";
-        life_max: Duration = Is("24h"), duration(Duration::from_secs(1), MONTH),
+        life_max: Duration = Is("24h"), duration(Duration::from_secs(1), MONTH), reloaded,
             "Tokens that are valid for longer are refused.";
-        token_bytes_max: usize = Is("8KiB"), bytes(256, 64 * KIB),
+        token_bytes_max: usize = Is("8KiB"), bytes(256, 64 * KIB), reloaded,
             "Longer tokens are refused.";
         waiting_max: usize = Is("1024"), count(1, 1_000_000),
             "Tokens that wait to be verified. Further ones are refused as `busy`.";
         failures_per_address_max: u32 = Is("60"), count(0, 1_000_000),
             "Bad tokens of one address per minute. Further tokens of it are refused unread. 0: no limit.";
-        grant_max: Option<String> = Unset("pro"), SettingKind::Text,
+        grant_max: Option<String> = Unset("pro"), SettingKind::Text, reloaded,
             "Tier up to which the topics, the pace and the sessions that a token names count. Unset: the tier of the token itself.";
         jwks_stale_max: Duration = Is("24h"), duration(Duration::from_secs(1), MONTH),
             "How long the keys of an issuer stay in force while they cannot be fetched.";
@@ -324,15 +324,15 @@ settings! {
             "File of the revocations, so that they outlive a restart. Unset: they do not.";
     }
     #[derive(Copy)]
-    heartbeat Heartbeat "Messages that confirm to a client that nothing is missing." {
-        interval: Duration = Is("15s"), duration(MS, HOUR),
+    heartbeat HeartbeatSettings "Messages that confirm to a client that nothing is missing." {
+        interval: Duration = Is("15s"), duration(MS, HOUR), reloaded,
             "A client that was sent nothing for this time receives a `heartbeat`.";
     }
     #[derive(Copy)]
     ping Ping "WebSocket pings to clients." {
-        interval: Duration = Is("25s"), duration(MS, HOUR),
+        interval: Duration = Is("25s"), duration(MS, HOUR), reloaded,
             "A client that was silent for this time receives a ping. Keep it below the idle timeout of proxies.";
-        timeout: Duration = Is("20s"), duration(MS, HOUR),
+        timeout: Duration = Is("20s"), duration(MS, HOUR), reloaded,
             "A client that does not answer a ping within this time is closed with code 4408.";
     }
     #[derive(Copy)]
@@ -342,42 +342,42 @@ settings! {
     }
     #[derive(Copy)]
     slow Slow "Clients that fall behind; nothing is ever queued for them." {
-        replay_max: Duration = Is("2s"), duration(Duration::ZERO, HOUR),
+        replay_max: Duration = Is("2s"), duration(Duration::ZERO, HOUR), reloaded,
             "A client behind by at most this time receives everything it missed. One further behind skips to the latest values.";
-        write_deadline: Duration = Is("2m"), duration(MS, HOUR),
+        write_deadline: Duration = Is("2m"), duration(MS, HOUR), reloaded,
             "A client that accepts no byte for this time is closed with code 4409. Until then it may recover, and costs next to nothing.";
-        unsent_bytes_max: u32 = Is("128KiB"), bytes(KIB, 16 * MIB),
+        unsent_bytes_max: u32 = Is("128KiB"), bytes(KIB, 16 * MIB), reloaded,
             "Unsent bytes the kernel may hold per client (TCP_NOTSENT_LOWAT). Less means fresher data for slow clients.";
-        unsent_bytes_total_max: usize = Is("32MiB"), bytes(MIB, 1024 * GIB),
+        unsent_bytes_total_max: usize = Is("32MiB"), bytes(MIB, 1024 * GIB), reloaded,
             "Bytes, per shard, held for clients that have not taken them, each counted once however many clients share it. Beyond half of it, clients that catch up receive single frames, which all share. Beyond it, the clients that hold the oldest bytes are disconnected.";
     }
     #[derive(Copy)]
     raw Raw "Clients with `format=raw`, which receive the feed's messages and nothing else." {
-        on_stale: OnStale = Is("close"), SettingKind::Choice(OnStale::NAMES),
+        on_stale: OnStale = Is("close"), SettingKind::Choice(OnStale::NAMES), reloaded,
             "What happens to them while the feed is stale. `close` closes them within a second with code 1013, and refuses new ones with 503 `feed_stale` until it is live. `keep` leaves them with old data.";
     }
     #[derive(Copy)]
-    compression Compression "permessage-deflate (RFC 7692) for clients that offer it." {
-        enabled: bool = Is("true"), SettingKind::Switch,
+    compression CompressionSettings "permessage-deflate (RFC 7692) for clients that offer it." {
+        enabled: bool = Is("true"), SettingKind::Switch, reloaded,
             "Whether fanline accepts the offer.";
         level: u32 = Is("7"), count(1, 9),
             "Effort of deflate: 1 is fastest, 9 is smallest.";
-        windows_max: usize = Is("64"), count(0, 4096),
+        windows_max: usize = Is("64"), count(0, 4096), reloaded,
             "Shared compression windows per shard, each about 300 KiB. Further lanes share one search for repetitions per message instead. 0: none.";
-        window_members_min: usize = Is("4"), count(1, 1_000_000),
+        window_members_min: usize = Is("4"), count(1, 1_000_000), reloaded,
             "Sessions that must see the identical stream before it gets a shared window. The window is closed below half of that.";
     }
     #[derive(Copy)]
     drain Drain "How the server stops on SIGTERM: readiness first, then goodbyes, then the end." {
-        readiness_delay: Duration = Is("0s"), duration(Duration::ZERO, HOUR),
+        readiness_delay: Duration = Is("0s"), duration(Duration::ZERO, HOUR), reloaded,
             "Time between `/readyz` turning 503 and the first goodbye: what the load balancer needs to notice.";
-        reconnect_spread: Duration = Is("5s"), duration(Duration::ZERO, HOUR),
+        reconnect_spread: Duration = Is("5s"), duration(Duration::ZERO, HOUR), reloaded,
             "Clients reconnect after a random time up to this one, so that they do not return all at once.";
-        timeout: Duration = Is("10s"), duration(Duration::ZERO, HOUR),
+        timeout: Duration = Is("10s"), duration(Duration::ZERO, HOUR), reloaded,
             "Clients that have not left after this time are disconnected.";
     }
     log Log "The log, on stderr." {
-        level: String = Is("info"), SettingKind::LogFilter,
+        level: String = Is("info"), SettingKind::LogFilter, reloaded,
             "A level (trace, debug, info, warn, error, off), or directives such as `info,fanline=debug`.";
         format: LogFormat = Is("text"), SettingKind::Choice(LogFormat::NAMES),
             "Lines for people, or one JSON object per line.";

@@ -310,6 +310,10 @@ declare! {
             "Time since the last sign of life of a part: `feed`, `shard-0` and so on. Each gives one at least every second; above 5, /healthz answers 503.";
         LOG_DROPPED = Counter "fanline_log_lines_dropped_total" []
             "Log lines dropped because they were not read in time or could not be written.";
+        RELOADS = Counter "fanline_reloads_total" [result: ["applied", "refused"]]
+            "Reloads of the configuration, by SIGHUP or by the operator's call. One that is refused changes nothing; the log names the place and the remedy.";
+        CONFIGURATION_DIGEST = Gauge "fanline_configuration_digest" []
+            "The first 48 bits of the digest of the configuration in force: the same number on servers with the same settings.";
         BUILD_INFO = Gauge "fanline_build_info" [version: []]
             "Always 1; the label is the version.";
     }

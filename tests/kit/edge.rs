@@ -14,6 +14,7 @@ use fanline::bus::signal::pulse::Vitals;
 use fanline::bus::views::Views;
 use fanline::bus::{self, Limits};
 use fanline::delivery::handoff::Handoff;
+use fanline::edge::http::terms::EdgeTerms;
 use fanline::edge::parts::{Adopt, EdgeParts};
 use fanline::edge::phase::Phase;
 use fanline::edge::settings::{AnswerLimits, ConnectionLimits, Settings};
@@ -109,7 +110,7 @@ impl EdgeHarness {
         settings: Settings,
         (parts, publisher, newcomers): (EdgeParts, Publisher, mpsc::UnboundedReceiver<Handoff>),
     ) -> EdgeHarness {
-        let edge = Edge::bind(settings, parts).expect("a free port");
+        let edge = Edge::bind(settings.clone(), EdgeTerms::new(&settings), parts).expect("a free port");
         let address = edge.addresses().find_map(ListenAddress::socket_addr).expect("it listens on TCP");
         let admin = edge.admin_address().and_then(ListenAddress::socket_addr);
         let (phase, phases) = watch::channel(Phase::Serving);

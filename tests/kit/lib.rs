@@ -76,7 +76,7 @@ pub fn skip_without(test: &str, what: &str, remedy: &str) {
 /// An executable that tests/setup has put under the target directory, or one on the PATH.
 pub fn tool(name: &str) -> Option<PathBuf> {
     let target = target();
-    let own = ["tools/usr/bin", "tools/usr/sbin", "venv/bin"].map(|folder| target.join(folder));
+    let own = ["tools/usr/bin", "tools/usr/sbin", "venv/bin", "deploy/bin"].map(|folder| target.join(folder));
     let path = std::env::var_os("PATH").unwrap_or_default();
     own.into_iter().chain(std::env::split_paths(&path)).map(|folder| folder.join(name)).find(|file| file.is_file())
 }

@@ -151,6 +151,8 @@ impl Copy {
             .args(fault.tests.0.split(' '))
             .args(quick)
             .env("CARGO_TARGET_DIR", &self.target)
+            // What makes the next fault cheap, whatever holds outside.
+            .env("CARGO_INCREMENTAL", "1")
             .current_dir(&self.tree)
             .output()
             .expect("cargo can be started");

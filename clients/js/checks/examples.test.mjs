@@ -12,7 +12,7 @@ import { createInterface } from "node:readline";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 
-import { launch, skip, until } from "./kit.mjs";
+import { answers, launch, skip, until } from "./kit.mjs";
 
 /** tests/setup makes it beside the folder of the built program. */
 const PYTHON = fileURLToPath(new URL("../venv/bin/python", `file://${process.env.SERVER_BINARY}`));
@@ -38,6 +38,7 @@ before(async () => {
     if (server) break;
   }
   browser = await launch();
+  await until("the feed's page", () => answers(feed));
 });
 
 after(async () => {

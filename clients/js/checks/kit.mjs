@@ -65,6 +65,9 @@ export async function until(what, fn) {
   }
 }
 
+/** Whether a page is served there. @param {string} url */
+export const answers = (url) => fetch(url).then(({ ok }) => ok, () => false);
+
 /** The sum over the shards. @param {string} url @param {string} metric */
 export async function sum(url, metric) {
   const text = await (await fetch(`${url}/metrics`)).text();

@@ -13,7 +13,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 
-import { freePorts, launch, skip, until } from "./kit.mjs";
+import { answers, freePorts, launch, skip, until } from "./kit.mjs";
 
 const ROOT = fileURLToPath(new URL("../../..", import.meta.url));
 /** Few enough messages that a topic has a value for a while before it has the next. */
@@ -42,7 +42,6 @@ before(async () => {
   example = spawn("sh", ["-c", command], { cwd: folder, env, detached: true, stdio: ["pipe", "ignore", "inherit"] });
   browser = await launch();
   page = await browser.newPage();
-  const answers = (url) => fetch(url).then(({ ok }) => ok, () => false);
   await until("the example to be up", async () => (await answers(server)) && answers(address));
   await page.goto(address);
 });

@@ -97,13 +97,12 @@ impl<S: Socket> Shard<S> {
         out
     }
 
-    /// Heartbeats to lanes that were quiet for the interval; raw sessions have only pings.
+    /// Heartbeats to lanes that were quiet for the interval that clients were promised; raw sessions have only pings.
     pub(super) fn announce_heartbeats(&mut self, now: Stamp) {
-        let interval_ns = self.settings.heartbeat.interval.as_nanos() as u64;
         let quiet = self.lanes.iter().filter(|(_, lane)| {
             lane.key().format == Format::Envelope
                 && lane.audience() > 0
-                && now.mono_ns.saturating_sub(lane.sent_ns()) >= interval_ns
+                && now.mono_ns.saturating_sub(lane.sent_ns()) >= self.heartbeat_ns
         });
         let quiet: Vec<LaneId> = quiet.map(|(id, _)| id).collect();
         let admits_anyone = self.gatekeeper.anonymous().is_some();

@@ -117,9 +117,6 @@ pub fn start(
         pulse,
         waited_ns: 0,
         busy: 0.0,
-        unsent_bytes_max: parts.settings.slow.unsent_bytes_max,
-        write_deadline: parts.settings.slow.write_deadline,
-        batch_delay_ns: parts.settings.shards.batch_delay.as_nanos() as u64,
         batch_until_ns: 0,
         scratch: Arc::default(),
         stopped: false,
@@ -144,10 +141,7 @@ struct EventLoop {
     waited_ns: u64,
     /// Part of the last second in which it did not wait.
     busy: f64,
-    unsent_bytes_max: u32,
-    write_deadline: Duration,
-    /// How long it waits after a round, and until when it does, on the monotonic clock.
-    batch_delay_ns: u64,
+    /// Until when it waits after a round, on the monotonic clock.
     batch_until_ns: u64,
     /// For the sockets with TLS.
     scratch: Arc<TlsScratch>,
@@ -197,7 +191,7 @@ impl EventLoop {
             let is_due = now.mono_ns >= self.batch_until_ns.min(self.shard.paced_due_ns());
             if !self.shard.is_empty() && is_due {
                 if self.shard.has_news() {
-                    self.batch_until_ns = now.mono_ns + self.batch_delay_ns;
+                    self.batch_until_ns = now.mono_ns + self.shard.settings.shards.batch_delay.as_nanos() as u64;
                 }
                 self.shard.round(now);
             }
@@ -256,6 +250,7 @@ impl EventLoop {
                     self.shard.order(order, Box::new(move || reconnect_ms(spread)), reached, now);
                 }
                 ShardMessage::List { query, reply } => self.shard.list(query, reply),
+                ShardMessage::Settings(settings) => self.shard.change_settings(*settings),
                 ShardMessage::Drain { spread } => {
                     self.shard.drain(move || reconnect_ms(spread));
                 }
@@ -270,11 +265,11 @@ impl EventLoop {
             self.shard.follow(now);
         }
         let Handoff { socket, unread, options, permit } = handoff;
-        if let Err(error) = socket.limit_unsent(self.unsent_bytes_max) {
+        if let Err(error) = socket.limit_unsent(self.shard.settings.slow.unsent_bytes_max) {
             tracing::debug!(%error, "could not set TCP_NOTSENT_LOWAT for a session");
         }
         if options.stream.is_some()
-            && let Err(error) = socket.limit_silence(self.write_deadline)
+            && let Err(error) = socket.limit_silence(self.shard.settings.slow.write_deadline)
         {
             // Such a client is not pinged.
             tracing::debug!(%error, "could not set TCP_USER_TIMEOUT for a stream");

@@ -8,6 +8,7 @@ use crate::access::session_row::SessionRow;
 use crate::bus::signal::doorbell::Doorbell;
 use crate::delivery::handoff::Handoff;
 use crate::delivery::sessions::mail::Mail;
+use crate::delivery::settings::Settings;
 use crate::delivery::shard::event_loop::AdoptedSocket;
 use crate::delivery::shard::orders::NumberedOrder;
 use crate::delivery::shard::view_change::Transfer;
@@ -24,6 +25,8 @@ pub enum ShardMessage {
         query: Arc<ListQuery>,
         reply: Sender<Vec<SessionRow>>,
     },
+    /// Other settings from now on.
+    Settings(Box<Settings>),
     Drain {
         spread: Duration,
     },

@@ -23,6 +23,7 @@ pub(crate) mod orders;
 mod paced;
 pub(crate) mod placement;
 mod rounds;
+mod settings_change;
 mod subscriptions;
 mod sweep;
 #[cfg(test)]
@@ -86,6 +87,8 @@ pub struct Shard<S> {
     read_buffer: Box<[u8]>,
     view: ViewId,
     pub(in crate::delivery) dialect: Option<Arc<Dialect>>,
+    /// The shortest interval of heartbeats that a client was promised.
+    heartbeat_ns: u64,
     /// When the next heartbeat of the dialect is due, on the monotonic clock.
     heartbeat_due_ns: u64,
     /// Sessions that have left for another view, and are not sent to it yet.
@@ -135,6 +138,7 @@ impl<S: Socket> Shard<S> {
             read_buffer: vec![0; 16 * 1024].into(),
             view: bus.view,
             dialect: bus.dialect,
+            heartbeat_ns: settings.heartbeat.interval.as_nanos() as u64,
             heartbeat_due_ns: 0,
             transfers: Vec::new(),
             draining: None,

@@ -87,7 +87,7 @@ pub(in crate::edge) fn admit(
             .map_err(|refusal| by_code(bad(refusal)))?;
     }
     let address = client_of(request).map_err(by_code)?.address;
-    let permit = context.admission.admit(address).map_err(|full| {
+    let permit = context.terms.admission.admit(address).map_err(|full| {
         let reason = match full {
             AdmissionLimit::Sessions { .. } => "too_many_sessions",
             AdmissionLimit::Address { .. } => "too_many_sessions_per_address",
@@ -99,7 +99,7 @@ pub(in crate::edge) fn admit(
     // A place among those without a credential, also while one is being verified.
     let waiting_place = match context.gatekeeper.anonymous() {
         Some(_) => None,
-        None => Some(Box::new(context.waiting_room.enter().ok_or_else(|| no_waiting_place(context))?) as Box<_>),
+        None => Some(Box::new(context.terms.waiting_room.enter().ok_or_else(|| no_waiting_place(context))?) as Box<_>),
     };
     let certificate = request.extensions().get::<ClientCertificate>().map(|shown| shown.0.clone());
     let user_agent = request.headers().get(header::USER_AGENT).filter(|_| context.audit.is_on());
@@ -124,7 +124,7 @@ fn no_waiting_place(context: &AnswerContext) -> Denial {
     let message = format!(
         "expected fewer than {} sessions that have shown no valid token (auth.unauthenticated_max), found more; try again \
          in a second",
-        context.waiting_room.max()
+        context.terms.waiting_room.max()
     );
     let refusal = HttpRefusal::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_sessions", message);
     ("too_many_unauthenticated", refusal.with(header::RETRY_AFTER, "1"))

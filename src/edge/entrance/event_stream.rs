@@ -36,7 +36,7 @@ pub(in crate::edge) async fn answer(
     request: Request<Body>,
 ) -> Response<Body> {
     let kind = kind_of(request.headers());
-    let gzip = context.compression && kind == StreamKind::Events && accepts_gzip(request.headers());
+    let gzip = context.terms.requests().compression && kind == StreamKind::Events && accepts_gzip(request.headers());
     if request.method() == Method::HEAD {
         return opening(&context, kind, gzip);
     }
@@ -62,8 +62,8 @@ fn agree(context: &AnswerContext, request: &Request<Body>) -> Result<Agreed, Den
     let takes_credentials = context.gatekeeper.takes_credentials();
     let last_event_id = request.headers().get(LAST_EVENT_ID).map(|id| String::from_utf8_lossy(id.as_bytes()));
     let query = || {
-        let query = request.uri().query();
-        SessionQuery::of_stream(query, last_event_id.as_deref(), context.patterns_max, takes_credentials)
+        let (query, patterns_max) = (request.uri().query(), context.terms.requests().patterns_max);
+        SessionQuery::of_stream(query, last_event_id.as_deref(), patterns_max, takes_credentials)
     };
     let agreed = admit(context, request, query, |_, _| Ok(()))?;
     if agreed.options.presented.credential.is_none() && context.gatekeeper.anonymous().is_none() {

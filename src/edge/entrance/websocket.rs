@@ -47,11 +47,12 @@ pub(super) fn upgraded(context: Arc<AnswerContext>, agreed: Result<(Handshake, A
 }
 
 fn agree(context: &AnswerContext, request: &Request<Body>) -> Result<(Handshake, Agreed), Denial> {
-    let handshake = Handshake::read(request, (context.compression, &[SUBPROTOCOL])).map_err(by_code)?;
+    let terms = context.terms.requests();
+    let handshake = Handshake::read(request, (terms.compression, &[SUBPROTOCOL])).map_err(by_code)?;
     let takes_credentials = context.gatekeeper.takes_credentials();
-    let query = || SessionQuery::of_websocket(request.uri().query(), context.patterns_max, takes_credentials);
+    let query = || SessionQuery::of_websocket(request.uri().query(), terms.patterns_max, takes_credentials);
     let mut agreed = admit(context, request, query, |query, is_open| {
-        if is_open && query.format == Format::Raw && context.refuses_raw_when_stale {
+        if is_open && query.format == Format::Raw && terms.refuses_raw_when_stale {
             let word = |reason| {
                 format!(
                     "expected a live feed for `format=raw` (raw.on_stale), found it stale (`{reason}`); try again, or use \

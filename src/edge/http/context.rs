@@ -15,19 +15,18 @@ use crate::edge::http::answer::HttpRefusal;
 use crate::edge::http::assets::Assets;
 use crate::edge::http::body::{BodyBound, Store};
 use crate::edge::http::metrics::Page;
-use crate::edge::http::origins::OriginPolicy;
 use crate::edge::http::poll::waiting::WaitingPolls;
 use crate::edge::http::shared_answers::{Answers, Denied};
+use crate::edge::http::terms::EdgeTerms;
 use crate::edge::http::topics;
-use crate::edge::listen::admission::{Admission, WaitingRoom};
 use crate::edge::parts::{Adopt, EdgeParts};
 use crate::edge::phase::Phase;
-use crate::edge::settings::{CredentialSources, Settings};
+use crate::edge::settings::Settings;
 use crate::profile::downstream::Dialect;
 use crate::words::metrics as names;
 use crate::words::metrics::Meters;
 
-/// Shared by all connections; only `admission`, `answers`, `polls` and `page` change, by themselves.
+/// Shared by all connections; only `terms`, `answers`, `polls` and `page` change, by themselves.
 pub(in crate::edge) struct AnswerContext {
     pub views: Views,
     pub adopt: Adopt,
@@ -39,22 +38,14 @@ pub(in crate::edge) struct AnswerContext {
     pub audit: AuditLog,
     pub gatekeeper: Arc<dyn Gatekeeper>,
     pub dialect: Option<Arc<Dialect>>,
-    pub credentials: CredentialSources,
-    /// For sessions that have shown no credential, where one is required.
-    pub waiting_room: WaitingRoom,
-    pub admission: Arc<Admission>,
+    pub terms: Arc<EdgeTerms>,
     pub assets: Assets,
     /// `/v1/topics` and `/v1/snapshot`.
     pub answers: Arc<Answers>,
     /// Requests of `/v1/poll` that wait.
     pub polls: Arc<WaitingPolls>,
-    pub visitors: OriginPolicy,
-    pub compression: bool,
     pub behind_max: Duration,
-    pub patterns_max: usize,
-    pub refuses_raw_when_stale: bool,
     pub simulated: bool,
-    pub wildcards_max: usize,
 }
 
 /// Values of the `reason` label of `fanline_refusals_total` for refused answers.
@@ -67,7 +58,12 @@ impl AnswerContext {
         self.views.live()
     }
 
-    pub(crate) fn new(settings: &Settings, parts: EdgeParts, phase: watch::Receiver<Phase>) -> AnswerContext {
+    pub(crate) fn new(
+        settings: &Settings,
+        terms: Arc<EdgeTerms>,
+        parts: EdgeParts,
+        phase: watch::Receiver<Phase>,
+    ) -> AnswerContext {
         let store = Store::new(settings.answers, parts.meters.gauge(&names::HTTP_ANSWER_BYTES, &[]));
         AnswerContext {
             answers: Answers::new(store, topics::maker(parts.views.clone(), settings.simulated)),
@@ -85,17 +81,10 @@ impl AnswerContext {
             audit: parts.audit,
             gatekeeper: parts.gatekeeper,
             dialect: parts.dialect,
-            credentials: settings.credentials.clone(),
-            waiting_room: WaitingRoom::new(settings.unauthenticated_max),
-            admission: Admission::new(settings.sessions_max, settings.sessions_per_address_max),
+            terms,
             assets: Assets::load(),
-            visitors: OriginPolicy::new(&settings.visitors),
-            compression: settings.compression,
             behind_max: settings.behind_max,
-            patterns_max: settings.patterns_max,
-            refuses_raw_when_stale: settings.refuses_raw_when_stale,
             simulated: settings.simulated,
-            wildcards_max: settings.wildcards_max,
         }
     }
 

@@ -88,8 +88,9 @@ impl AnswerContext {
         }
         let scheme = request.extensions().get::<WebClient>().map_or(WebScheme::Http, |client| client.scheme);
         let target = RequestTarget { scheme, host: host(request) };
-        let is_own_page = self.visitors.allows_credentials(origin.as_deref(), target);
-        let credential = self.credentials.find(request.headers(), ticket, is_own_page);
+        let terms = self.terms.requests();
+        let is_own_page = terms.visitors.allows_credentials(origin.as_deref(), target);
+        let credential = terms.credentials.find(request.headers(), ticket, is_own_page);
         (credential, origin.map(String::into_boxed_str))
     }
 
@@ -138,8 +139,8 @@ pub(in crate::edge) async fn ticket(
         expires_ms: u64,
     }
     let origin = origin(request.headers()).map(String::into_boxed_str);
-    let token =
-        bearer(request.headers()).filter(|_| context.gatekeeper.takes_credentials() && context.credentials.ticket);
+    let takes_tickets = context.gatekeeper.takes_credentials() && context.terms.requests().credentials.ticket;
+    let token = bearer(request.headers()).filter(|_| takes_tickets);
     let Some(token) = token else { return Err(unauthenticated("Bearer")) };
     let address = request.extensions().get::<WebClient>().and_then(|client| client.address);
     drop(request);

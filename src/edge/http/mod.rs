@@ -16,4 +16,5 @@ pub(crate) mod pages;
 pub(crate) mod poll;
 pub(crate) mod query;
 pub(crate) mod shared_answers;
+pub mod terms;
 pub(crate) mod topics;

@@ -207,7 +207,8 @@ pub(in crate::edge) async fn guard(
     let is_public_file = path.starts_with("/static/");
     // Also a WebSocket at a path of a dialect.
     let is_data = path.starts_with("/v1/") || request.headers().contains_key(header::UPGRADE);
-    let visitors = &context.visitors;
+    let terms = context.terms.requests();
+    let visitors = &terms.visitors;
     let host = host(&request).to_owned();
     let scheme = request.extensions().get::<WebClient>().map_or(WebScheme::Http, |client| client.scheme);
     let target = RequestTarget { scheme, host: &host };

@@ -78,7 +78,8 @@ pub(in crate::edge) async fn snapshot(
 async fn answer(context: Arc<AnswerContext>, matter: AnswerTopic, request: Request) -> Result<Response, HttpRefusal> {
     context.check_audit()?;
     let takes_credentials = context.gatekeeper.takes_credentials();
-    let query = query::topics(request.uri().query(), context.patterns_max, context.wildcards_max, takes_credentials)?;
+    let terms = context.terms.requests();
+    let query = query::topics(request.uri().query(), terms.patterns_max, terms.wildcards_max, takes_credentials)?;
     let TopicsQuery { patterns, ticket } = query;
     let network = network_of(&request)?;
     let address = request.extensions().get::<WebClient>().and_then(|client| client.address);

@@ -14,9 +14,11 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::http::{Request, Response};
 use bytes::Bytes;
@@ -29,7 +31,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 use tower_service::Service;
 
-use crate::edge::listen::client_files::ClientFile;
+use crate::edge::listen::client_files::{ClientFile, ClientFiles};
 use crate::edge::listen::client_stream::ClientStream;
 use crate::edge::listen::connection_table::{Accepted, ConnectionSlot, ConnectionTable};
 use crate::edge::listen::deadlines::{ConnectionProgress, Overdue, TrackedBody, TrackedSocket};
@@ -64,7 +66,9 @@ const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: appli
 #[derive(Clone)]
 pub(in crate::edge) struct HttpService {
     pub router: Router,
-    pub limits: ConnectionLimits,
+    /// Those of this moment; a connection keeps the deadlines of its beginning.
+    pub limits: Arc<ArcSwap<ConnectionLimits>>,
+    pub files: Arc<ClientFiles>,
     /// Who may name the client of a request.
     pub proxies: Arc<ProxyRules>,
     /// For the listeners that speak TLS; there is one if there are such listeners.
@@ -80,7 +84,7 @@ pub(in crate::edge) async fn accept_all(
     service: HttpService,
     phase: watch::Receiver<Phase>,
 ) {
-    let places = ConnectionTable::new(service.limits, listeners.len(), &service.meters);
+    let places = ConnectionTable::new(service.limits.clone(), service.files.clone(), &service.meters);
     let drops = Drops::new(&service.meters);
     let stop_timeout = service.stop_timeout;
     let accepting = listeners.into_iter().map(|listener| {
@@ -127,7 +131,7 @@ impl Acceptor {
                         tls: self.service.tls.clone().filter(|_| self.listener.tls),
                         proxies: self.service.proxies.clone(),
                         phase: phase.clone(),
-                        limits: self.service.limits,
+                        limits: **self.service.limits.load(),
                         stop_timeout: self.service.stop_timeout,
                         drops: self.drops.clone(),
                         file: Some(file),
@@ -210,15 +214,21 @@ impl HttpConnection {
     /// The slot is freed when the connection has ended or was upgraded.
     async fn serve(mut self, mut socket: ClientStream, mut slot: ConnectionSlot) {
         let peer = self.peer;
-        let leave = slot.leave.clone();
-        let served = async {
+        let (places, leave) = (slot.places.clone(), slot.leave.clone());
+        // Holds the socket while it lingers.
+        let mut served = pin!(async {
             if !self.names_client || self.read_proxy_header(&mut socket, &mut slot).await {
                 self.await_request(socket, &mut slot).await;
             }
-        };
+        });
         tokio::select! {
-            () = served => {}
-            () = leave.notified() => tracing::debug!(%peer, "a connection made room for another one"),
+            () = &mut served => {}
+            () = leave.due.notified() => {
+                tracing::debug!(%peer, "a connection made room for another one");
+                if leave.lingers.load(Ordering::Relaxed) {
+                    places.linger().await;
+                }
+            }
         }
     }
 

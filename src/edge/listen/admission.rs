@@ -14,17 +14,16 @@ use crate::words::rate_limited_log::RateLimitedLog;
 
 /// The two limits and the counts against them.
 pub(in crate::edge) struct Admission {
-    sessions_max: usize,
-    sessions_per_address_max: Option<usize>,
     started: Instant,
     /// Held for a few instructions: by the edge at each upgrade, by a shard at each session's end.
     ledger: Mutex<SessionCounts>,
 }
 
-#[derive(Default)]
 struct SessionCounts {
+    sessions_max: usize,
+    sessions_per_address_max: Option<usize>,
     sessions: usize,
-    /// Kept only with a limit per address; an address without sessions has no entry.
+    /// Kept also without a limit, which may come; an address without sessions has no entry.
     by_address: HashMap<IpAddr, usize>,
     refusals: RateLimitedLog,
 }
@@ -44,13 +43,13 @@ pub(in crate::edge) enum AdmissionLimit {
 /// One admitted session.
 pub(in crate::edge) struct Permit {
     admission: Arc<Admission>,
-    /// None: not counted by address.
+    /// None: a client without an address.
     network: Option<IpAddr>,
 }
 
 /// Sessions that have shown no credential, where one is required: so many that they take no room from others.
 pub(in crate::edge) struct WaitingRoom {
-    max: usize,
+    max: AtomicUsize,
     taken: Arc<AtomicUsize>,
 }
 
@@ -59,18 +58,23 @@ pub(in crate::edge) struct WaitingPlace(Arc<AtomicUsize>);
 
 impl WaitingRoom {
     pub(crate) fn new(max: usize) -> WaitingRoom {
-        WaitingRoom { max, taken: Arc::default() }
+        WaitingRoom { max: AtomicUsize::new(max), taken: Arc::default() }
+    }
+
+    /// Those who are inside stay.
+    pub(crate) fn change(&self, max: usize) {
+        self.max.store(max, Ordering::Relaxed);
     }
 
     /// None if all places are taken.
     pub(crate) fn enter(&self) -> Option<WaitingPlace> {
         let place = WaitingPlace(self.taken.clone());
         // Given back at once if it was one too many.
-        (self.taken.fetch_add(1, Ordering::Relaxed) < self.max).then_some(place)
+        (self.taken.fetch_add(1, Ordering::Relaxed) < self.max()).then_some(place)
     }
 
     pub(crate) fn max(&self) -> usize {
-        self.max
+        self.max.load(Ordering::Relaxed)
     }
 }
 
@@ -82,19 +86,32 @@ impl Drop for WaitingPlace {
 
 impl Admission {
     pub(crate) fn new(sessions_max: usize, sessions_per_address_max: Option<usize>) -> Arc<Admission> {
-        let started = Instant::now();
-        Arc::new(Admission { sessions_max, sessions_per_address_max, started, ledger: Mutex::default() })
+        let ledger = SessionCounts {
+            sessions_max,
+            sessions_per_address_max,
+            sessions: 0,
+            by_address: HashMap::new(),
+            refusals: RateLimitedLog::default(),
+        };
+        Arc::new(Admission { started: Instant::now(), ledger: Mutex::new(ledger) })
+    }
+
+    /// For sessions that begin from now on.
+    pub(crate) fn change(&self, sessions_max: usize, sessions_per_address_max: Option<usize>) {
+        let mut ledger = self.ledger();
+        (ledger.sessions_max, ledger.sessions_per_address_max) = (sessions_max, sessions_per_address_max);
     }
 
     pub(crate) fn admit(self: &Arc<Admission>, address: Option<IpAddr>) -> Result<Permit, AdmissionLimit> {
-        let network = address.filter(|_| self.sessions_per_address_max.is_some()).map(network);
+        let network = address.map(network);
         let mut ledger = self.ledger();
-        if ledger.sessions >= self.sessions_max {
-            return Err(AdmissionLimit::Sessions { max: self.sessions_max });
+        if ledger.sessions >= ledger.sessions_max {
+            return Err(AdmissionLimit::Sessions { max: ledger.sessions_max });
         }
-        if let (Some(max), Some(network)) = (self.sessions_per_address_max, network) {
+        if let Some(network) = network {
+            let max = ledger.sessions_per_address_max;
             let taken = ledger.by_address.entry(network).or_default();
-            if *taken >= max {
+            if let Some(max) = max.filter(|max| *taken >= *max) {
                 let suppressed = ledger.refusals.take(since(self.started));
                 drop(ledger);
                 if let Some(suppressed) = suppressed {
@@ -151,6 +168,20 @@ mod tests {
         drop(first);
         let _third = admission.admit(ip("10.0.0.2")).expect("one has left");
         assert_eq!(admission.admit(ip("10.0.0.3")).err(), Some(AdmissionLimit::Sessions { max: 2 }));
+    }
+
+    #[test]
+    fn other_limits_count_for_all_that_are_there() {
+        let admission = Admission::new(10, None);
+        let permits = [(); 3].map(|()| admission.admit(ip("10.0.0.1")).expect("no limit"));
+        admission.change(10, Some(2));
+        assert_eq!(admission.admit(ip("10.0.0.1")).err(), Some(AdmissionLimit::Address { max: 2 }));
+        let _other = admission.admit(ip("10.0.0.2")).expect("another address");
+        admission.change(4, None);
+        assert_eq!(admission.admit(ip("10.0.0.3")).err(), Some(AdmissionLimit::Sessions { max: 4 }));
+        drop(permits);
+        admission.change(10, Some(1));
+        let _again = admission.admit(ip("10.0.0.1")).expect("those have left");
     }
 
     #[test]

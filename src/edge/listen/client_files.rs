@@ -8,9 +8,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+/// Files that connections which have made room leave to new ones.
+const SPARE: usize = 1024;
+
 /// The files that there are.
 pub(in crate::edge) struct ClientFiles {
-    max: usize,
+    /// Only grows: what is taken cannot be taken back.
+    max: AtomicUsize,
     /// One more for each listener's new connection still without a slot. A connection that made room keeps its file until
     /// its task has ended; until then no other is accepted.
     free: Arc<Semaphore>,
@@ -27,7 +31,11 @@ pub(in crate::edge) struct ClientFile {
 impl ClientFiles {
     pub(crate) fn new(max: usize, listeners: usize) -> Arc<ClientFiles> {
         let free = max.saturating_add(listeners).min(Semaphore::MAX_PERMITS);
-        Arc::new(ClientFiles { max, free: Arc::new(Semaphore::new(free)), of_sessions: AtomicUsize::new(0) })
+        Arc::new(ClientFiles {
+            max: AtomicUsize::new(max),
+            free: Arc::new(Semaphore::new(free)),
+            of_sessions: AtomicUsize::new(0),
+        })
     }
 
     /// A file for a new connection; waits while there is none.
@@ -36,9 +44,21 @@ impl ClientFiles {
         ClientFile { files: self.clone(), is_session: false, _permit: permit }
     }
 
+    /// Whether there are more than new connections will soon need.
+    pub(crate) fn has_spare(&self) -> bool {
+        self.free.available_permits() > SPARE
+    }
+
+    /// From now on there are at least so many.
+    pub(crate) fn grow(&self, max: usize) {
+        let before = self.max.fetch_max(max, Ordering::Relaxed);
+        let room = Semaphore::MAX_PERMITS - self.free.available_permits();
+        self.free.add_permits(max.saturating_sub(before).min(room));
+    }
+
     /// Those that connections may have at this moment.
     pub(crate) fn for_connections(&self) -> usize {
-        self.max.saturating_sub(self.of_sessions.load(Ordering::Relaxed))
+        self.max.load(Ordering::Relaxed).saturating_sub(self.of_sessions.load(Ordering::Relaxed))
     }
 }
 
@@ -74,5 +94,8 @@ mod tests {
         assert_eq!(files.free.available_permits(), 3, "the session keeps its file, and a listener has one more");
         drop(session);
         assert_eq!((files.for_connections(), files.free.available_permits()), (3, 4));
+        files.grow(5);
+        files.grow(2);
+        assert_eq!((files.for_connections(), files.free.available_permits()), (5, 6));
     }
 }

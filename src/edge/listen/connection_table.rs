@@ -8,15 +8,18 @@
 //!
 //! The connections of a trusted proxy have no address: they are those of many clients, and count in total only.
 //! A connection that is being answered never makes room. One that must close leaves the table at once and is notified; it
-//! ends when its task next runs.
+//! ends when its task next runs, or `LINGER` later if it has sent no head: else clients that fill the table could connect
+//! again as fast as they are told to go, and all of that would be the server's work.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use metrics::{Counter, Gauge};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::access::network_counts::network;
 use crate::edge::listen::client_files::ClientFiles;
@@ -26,6 +29,9 @@ use crate::words::metrics::Meters;
 
 /// A burst of upgrades through one proxy is accepted faster than heads are read: in 100 ms each task runs many times.
 const GRACE: Duration = Duration::from_millis(100);
+const LINGER: Duration = Duration::from_secs(1);
+/// Connections that linger; more are closed at once.
+const LINGERING_MAX: usize = 1024;
 
 /// The state of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,12 +46,13 @@ pub(in crate::edge) enum ConnectionActivity {
 
 /// Counts connections and chooses which one makes room.
 pub(in crate::edge) struct ConnectionTable {
-    limits: ConnectionLimits,
+    limits: Arc<ArcSwap<ConnectionLimits>>,
     /// Held for a few instructions at each change of state.
     ledger: Mutex<TableState>,
     /// Notified when a slot may have become free.
     pub moved: Notify,
     pub files: Arc<ClientFiles>,
+    lingering: Semaphore,
     meters: ConnectionMeters,
 }
 
@@ -66,7 +73,15 @@ struct ConnectionEntry {
     /// Number of the last change.
     change: u64,
     since: Instant,
-    leave: Arc<Notify>,
+    leave: Arc<Departure>,
+}
+
+/// Notified when a connection must close.
+#[derive(Default)]
+pub(in crate::edge) struct Departure {
+    pub due: Notify,
+    /// It has sent no head.
+    pub lingers: AtomicBool,
 }
 
 /// Where the connections that do the same are listed: those of all, and those of one address if it is counted.
@@ -99,16 +114,19 @@ pub(in crate::edge) enum Accepted {
 
 /// The slot of one connection, until it is dropped.
 pub(in crate::edge) struct ConnectionSlot {
-    places: Arc<ConnectionTable>,
+    pub places: Arc<ConnectionTable>,
     id: u64,
     doing: ConnectionActivity,
-    /// Notified when the connection must close.
-    pub leave: Arc<Notify>,
+    pub leave: Arc<Departure>,
 }
 
 impl ConnectionTable {
-    /// `listeners`: how many there are to accept from.
-    pub(crate) fn new(limits: ConnectionLimits, listeners: usize, meters: &Meters) -> Arc<ConnectionTable> {
+    /// Each entry reads `limits` anew.
+    pub(crate) fn new(
+        limits: Arc<ArcSwap<ConnectionLimits>>,
+        files: Arc<ClientFiles>,
+        meters: &Meters,
+    ) -> Arc<ConnectionTable> {
         let gauge = |state| meters.gauge(&names::HTTP_CONNECTIONS, &[("state", state)]);
         let counter = |reason| meters.counter(&names::HTTP_DROPPED, &[("reason", reason)]);
         let meters = ConnectionMeters {
@@ -117,8 +135,8 @@ impl ConnectionTable {
             pressure: counter("pressure"),
             refused: counter("refused"),
         };
-        let files = ClientFiles::new(limits.files_max, listeners);
-        Arc::new(ConnectionTable { limits, ledger: Mutex::default(), moved: Notify::new(), files, meters })
+        let lingering = Semaphore::new(LINGERING_MAX);
+        Arc::new(ConnectionTable { limits, ledger: Mutex::default(), moved: Notify::new(), files, lingering, meters })
     }
 
     pub(crate) fn enter(self: &Arc<ConnectionTable>, address: Option<IpAddr>, now: Instant) -> Accepted {
@@ -127,13 +145,13 @@ impl ConnectionTable {
         if network.is_some_and(|network| !self.fits(&mut ledger, network, now)) {
             return Accepted::Refused;
         }
-        if ledger.slots.len() >= self.limits.total_max.min(self.files.for_connections()) {
+        if ledger.slots.len() >= self.limits.load().total_max.min(self.files.for_connections()) {
             let Some(oldest) = ledger.idle.values().chain(ledger.pending.values()).next().copied() else {
                 return Accepted::Full;
             };
             self.evict(&mut ledger, oldest, &self.meters.pressure);
         }
-        let leave = Arc::new(Notify::new());
+        let leave = Arc::<Departure>::default();
         let id = ledger.admit(network, leave.clone(), now);
         self.meters.doing[ConnectionActivity::Pending as usize].increment(1.0);
         Accepted::Slot(ConnectionSlot { places: self.clone(), id, doing: ConnectionActivity::Pending, leave })
@@ -142,17 +160,27 @@ impl ConnectionTable {
     /// Whether its address may have one more connection; makes room for it.
     fn fits(&self, ledger: &mut TableState, network: IpAddr, now: Instant) -> bool {
         let held = ledger.by_address.get(&network).map_or(0, |share| share.slots);
-        if self.limits.per_address_max.is_some_and(|max| held >= max) && !self.make_room_of(ledger, network, now) {
+        let limits = **self.limits.load();
+        if limits.per_address_max.is_some_and(|max| held >= max) && !self.make_room_of(ledger, network, now) {
             self.meters.refused.increment(1);
             return false;
         }
         // Several, if a burst was spared and stayed silent.
-        while self.limits.pending_per_address_max.is_some_and(|max| ledger.pending_of(network) >= max)
+        while limits.pending_per_address_max.is_some_and(|max| ledger.pending_of(network) >= max)
             && let Some(oldest) = ledger.oldest_pending_of(network, now)
         {
             self.evict(ledger, oldest, &self.meters.address);
         }
         true
+    }
+
+    /// Waits before a connection that has made room is closed; not if a new one needs its file.
+    pub(crate) async fn linger(&self) {
+        if self.files.has_spare()
+            && let Ok(_place) = self.lingering.try_acquire()
+        {
+            tokio::time::sleep(LINGER).await;
+        }
     }
 
     /// Waits until all connections have ended.
@@ -174,7 +202,8 @@ impl ConnectionTable {
     fn evict(&self, ledger: &mut TableState, id: u64, counter: &Counter) {
         if let Some(entry) = ledger.remove(id) {
             self.meters.doing[entry.doing as usize].decrement(1.0);
-            entry.leave.notify_one();
+            entry.leave.lingers.store(entry.doing == ConnectionActivity::Pending, Ordering::Relaxed);
+            entry.leave.due.notify_one();
             counter.increment(1);
         }
     }
@@ -186,7 +215,7 @@ impl ConnectionTable {
 }
 
 impl TableState {
-    fn admit(&mut self, network: Option<IpAddr>, leave: Arc<Notify>, now: Instant) -> u64 {
+    fn admit(&mut self, network: Option<IpAddr>, leave: Arc<Departure>, now: Instant) -> u64 {
         self.changes += 1;
         let id = self.changes;
         let entry = ConnectionEntry { network, doing: ConnectionActivity::Pending, change: id, since: now, leave };
@@ -322,6 +351,8 @@ impl Drop for ConnectionSlot {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -337,7 +368,8 @@ mod tests {
             write_timeout: SECOND,
             requests_per_second_max: 1,
         };
-        ConnectionTable::new(limits, 1, &Meters::unread())
+        let files = ClientFiles::new(total_max, 1);
+        ConnectionTable::new(Arc::new(ArcSwap::from_pointee(limits)), files, &Meters::unread())
     }
 
     fn ip(last: u8) -> IpAddr {
@@ -352,7 +384,7 @@ mod tests {
     }
 
     async fn must_go(slot: &ConnectionSlot) -> bool {
-        tokio::time::timeout(Duration::ZERO, slot.leave.notified()).await.is_ok()
+        tokio::time::timeout(Duration::ZERO, slot.leave.due.notified()).await.is_ok()
     }
 
     #[tokio::test]
@@ -368,6 +400,23 @@ mod tests {
         drop(silent);
         drop(honest);
         assert!(places.ledger().by_address.is_empty() && places.ledger().pending.is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_has_sent_no_head_lingers_where_files_are_to_spare() {
+        let (table, now) = (places(2000, 1, 10), Instant::now());
+        let silent = slot(&table, ip(1), now);
+        let mut idle = slot(&table, ip(2), now);
+        idle.is(ConnectionActivity::Busy);
+        idle.is(ConnectionActivity::Idle);
+        let _newer = [1, 2].map(|last| slot(&table, ip(last), now + SECOND));
+        assert!(must_go(&silent).await && must_go(&idle).await);
+        assert_eq!([&silent, &idle].map(|slot| slot.leave.lingers.load(Ordering::Relaxed)), [true, false]);
+        let mut lingering: Vec<_> = (0..LINGERING_MAX).map(|_| Box::pin(table.linger())).collect();
+        assert!(lingering.iter_mut().all(|linger| linger.now_or_never().is_none()));
+        assert!(table.linger().now_or_never().is_some(), "more do not");
+        drop(lingering);
+        assert!(places(100, 1, 10).linger().now_or_never().is_some(), "a new one may need the file");
     }
 
     #[tokio::test]

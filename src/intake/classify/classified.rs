@@ -21,8 +21,8 @@ pub struct Classified {
     /// Why the class is `Unmatched` or `Garbled`, why elements of a batch could not be named or numbered, or why an
     /// acknowledgement binds nothing.
     pub problem: Option<Unnamed>,
-    /// Of the classes `Stale`, `Live` and `Gap`: the feed's report.
-    pub status: Option<UpstreamStatus>,
+    /// Of the classes `Stale`, `Live` and `Gap`: the feed's report. Boxed, since few messages have one and all are moved.
+    pub status: Option<Box<UpstreamStatus>>,
 }
 
 /// A report of the feed about its own state.

@@ -81,8 +81,16 @@ enum MessageVerdict {
     WaitForKey,
     WaitForGuess,
     Done(Classified),
-    /// Of an acknowledgement: the key and values that it binds, the key that it unbinds.
-    Acked(Classified, Option<(String, Box<Variables>)>, Option<String>),
+    /// Boxed, since few messages are one and all verdicts are moved.
+    Acked(Box<Acknowledgement>),
+}
+
+struct Acknowledgement {
+    classified: Classified,
+    /// Key and values.
+    binds: Option<(String, Box<Variables>)>,
+    /// Key.
+    unbinds: Option<String>,
 }
 
 /// A text message that was read.
@@ -235,7 +243,7 @@ impl Classifier {
         let mut classified = Classified { rule: Some(name), gap, ..Classified::of(rule.class) };
         match &rule.topic {
             _ if rule.class.is_state() => match self.read_status((rule, index), &view) {
-                Ok(status) => classified.status = Some(status),
+                Ok(status) => classified.status = Some(status.into()),
                 Err(problem) => (classified.class, classified.problem) = (MessageClass::Unmatched, Some(problem)),
             },
             Some(Naming::Guess) => return MessageVerdict::WaitForGuess,
@@ -254,7 +262,7 @@ impl Classifier {
         let unbind = rule.unbind.as_ref().is_some_and(|key| write_key(key, &view, &mut free)).then_some(free);
         match (bind.flatten(), unbind) {
             (None, None) => MessageVerdict::Done(classified),
-            (bind, unbind) => MessageVerdict::Acked(classified, bind, unbind),
+            (binds, unbinds) => MessageVerdict::Acked(Acknowledgement { classified, binds, unbinds }.into()),
         }
     }
 
@@ -281,9 +289,10 @@ impl Classifier {
                 }
                 None
             }
-            MessageVerdict::Acked(mut classified, bind, unbind) => {
-                unbind.iter().for_each(|key| self.bindings.remove(key));
-                let set = bind.map(|(key, values)| self.bindings.set(&key, values));
+            MessageVerdict::Acked(acknowledgement) => {
+                let Acknowledgement { mut classified, binds, unbinds } = *acknowledgement;
+                unbinds.iter().for_each(|key| self.bindings.remove(key));
+                let set = binds.map(|(key, values)| self.bindings.set(&key, values));
                 self.newly_bound |= set == Some(Ok(()));
                 classified.problem = classified.problem.or(set.and_then(Result::err));
                 Some(classified)

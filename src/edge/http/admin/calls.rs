@@ -87,8 +87,8 @@ pub(super) async fn reload(State(context): CallContext, body: Bytes) -> CallResu
     if !body.is_empty() {
         bodies::read::<ReloadBody>(&body)?;
     }
-    let reloaded = ask(&context, |operator| operator.reload()).await?.map_err(refused)?;
-    Ok(json_of(StatusCode::OK, &ReloadAnswer { reloaded }))
+    let outcome = ask(&context, |operator| operator.reload()).await?.map_err(refused)?;
+    Ok(json_of(StatusCode::OK, &ReloadAnswer::new(outcome)))
 }
 
 pub(super) async fn cluster(State(context): CallContext) -> CallResult {

@@ -96,7 +96,7 @@ fn check(context: &AdminContext, request: &Request) -> Result<(), HttpRefusal> {
         return Err(HttpRefusal::new(StatusCode::FORBIDDEN, "origin_not_allowed", message));
     }
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    if !is_own_name(host) && !context.answers.visitors.lists_host(host) {
+    if !is_own_name(host) && !context.answers.terms.requests().visitors.lists_host(host) {
         let message = format!(
             "expected an IP address, `localhost` or a name of http.allowed_hosts, found `{}`; list it there to allow it",
             shown(host)

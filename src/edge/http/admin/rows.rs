@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use crate::access::operator::RevokedCredentials;
+use crate::access::operator::{ChangedSetting, ReloadOutcome, RevokedCredentials};
 use crate::access::session_row::SessionRow;
 use crate::audit::usage::{AuditUsage, GroupUsage};
 
@@ -80,7 +80,30 @@ pub(super) struct OrderAnswer {
 
 #[derive(Serialize)]
 pub(super) struct ReloadAnswer {
-    pub reloaded: Vec<String>,
+    reloaded: Vec<&'static str>,
+    changed: Vec<ChangeAnswer>,
+    restart: Vec<String>,
+    digest: String,
+}
+
+#[derive(Serialize)]
+struct ChangeAnswer {
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    now: Option<String>,
+}
+
+impl ReloadAnswer {
+    pub(super) fn new(outcome: ReloadOutcome) -> ReloadAnswer {
+        let ReloadOutcome { read, changed, restart, digest } = outcome;
+        let changes = changed.into_iter().map(|ChangedSetting { name, values }| {
+            let (before, now) = values.unzip();
+            ChangeAnswer { name, before, now }
+        });
+        ReloadAnswer { reloaded: read, changed: changes.collect(), restart, digest }
+    }
 }
 
 #[derive(Serialize)]

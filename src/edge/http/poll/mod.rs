@@ -69,7 +69,8 @@ pub(in crate::edge) async fn answer(
     if *context.phase.borrow() != Phase::Serving {
         return Err(HttpRefusal::draining());
     }
-    let bounds = (context.patterns_max, context.wildcards_max);
+    let terms = context.terms.requests();
+    let bounds = (terms.patterns_max, terms.wildcards_max);
     let query = PollQuery::parse(request.uri().query(), bounds, context.gatekeeper.takes_credentials())?;
     let PollQuery { patterns, since, wait, max, ticket } = query;
     let network = network_of(&request)?;

@@ -56,17 +56,21 @@ pub(in crate::edge) fn read_file(path: &Path) -> Result<Vec<u8>, TlsFileError> {
 
 /// What is in force.
 pub struct TlsFiles {
-    settings: TlsSettings,
+    settings: ArcSwap<TlsSettings>,
     config: ArcSwap<ServerConfig>,
     /// Without a file of keys: keys of this process.
     own_tickets: Arc<dyn ProducesTickets>,
-    /// The files as they were when they were last looked at. Only the reload changes it.
+    /// The files as they were when they were last looked at.
     seen: Mutex<Vec<FileMark>>,
+    /// Names of the certificates in force.
+    names: Mutex<Vec<String>>,
     meters: Meters,
 }
 
 /// Files that were read again and can be used.
 pub struct ReadFiles {
+    settings: Arc<TlsSettings>,
+    marks: Vec<FileMark>,
     config: Arc<ServerConfig>,
     certificates: Arc<CertificateChoice>,
 }
@@ -90,7 +94,8 @@ impl TlsFiles {
                  ask for a certificate with an ECDSA key"
             );
         }
-        let files = TlsFiles { settings, config: ArcSwap::new(config), own_tickets, seen, meters: meters.clone() };
+        let (settings, config) = (ArcSwap::from_pointee(settings), ArcSwap::new(config));
+        let files = TlsFiles { settings, config, own_tickets, seen, names: Mutex::default(), meters: meters.clone() };
         files.report(&certificates);
         Ok(files)
     }
@@ -101,16 +106,19 @@ impl TlsFiles {
 
     /// Whether clients show certificates of their own.
     pub(crate) fn asks_for_certificates(&self) -> bool {
-        self.settings.client_ca.is_some()
+        self.settings.load().client_ca.is_some()
     }
 
     /// Reads the files again if one has changed since they were last read. If one of them cannot be used, the former ones
     /// stay in force; connections stay in any case.
     pub(in crate::edge) fn reload_if_changed(&self) {
-        if *self.seen.lock().unwrap_or_else(PoisonError::into_inner) == marks(&self.settings) {
+        let settings = self.settings.load_full();
+        let now = marks(&settings);
+        // What cannot be used is said once.
+        if std::mem::replace(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner), now.clone()) == now {
             return;
         }
-        match self.read_again() {
+        match self.read_again(settings) {
             Ok(files) => {
                 self.put_in_force(files);
                 tracing::info!("the files of [tls] were read again");
@@ -121,22 +129,28 @@ impl TlsFiles {
         }
     }
 
-    /// Reads the files again, and changes nothing yet.
-    pub fn read_again(&self) -> Result<ReadFiles, TlsFileError> {
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = marks(&self.settings);
-        let (config, certificates) = read(&self.settings, &self.own_tickets)?;
-        Ok(ReadFiles { config, certificates })
+    /// Reads the files that these settings name, and changes nothing yet.
+    pub fn read_again(&self, settings: Arc<TlsSettings>) -> Result<ReadFiles, TlsFileError> {
+        let marks = marks(&settings);
+        let (config, certificates) = read(&settings, &self.own_tickets)?;
+        Ok(ReadFiles { settings, marks, config, certificates })
     }
 
     pub fn put_in_force(&self, files: ReadFiles) {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = files.marks;
+        self.settings.store(files.settings);
         self.config.store(files.config);
         self.report(&files.certificates);
     }
 
+    /// When the certificates expire. One that is gone never does.
     fn report(&self, certificates: &CertificateChoice) {
+        let gauge = |name: &str| self.meters.gauge(&names::TLS_NOT_AFTER, &[("name", name)]);
+        let now = certificates.0.iter().map(|certificate| certificate.name.clone()).collect();
+        let before = std::mem::replace(&mut *self.names.lock().unwrap_or_else(PoisonError::into_inner), now);
+        before.iter().for_each(|name| gauge(name).set(f64::INFINITY));
         for certificate in &certificates.0 {
-            let gauge = self.meters.gauge(&names::TLS_NOT_AFTER, &[("name", &certificate.name)]);
-            gauge.set(certificate.not_after as f64);
+            gauge(&certificate.name).set(certificate.not_after as f64);
         }
     }
 }

@@ -1,5 +1,10 @@
 //! What lies in deploy/ fits the server that it deploys.
 
+mod cluster;
+mod compose;
+mod debian;
+mod kubernetes;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
