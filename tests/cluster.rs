@@ -8,7 +8,7 @@ use std::time::Instant;
 use futures_util::StreamExt;
 use kit::client::Client;
 use kit::fake_feed::FakeFeed;
-use kit::http::sum;
+use kit::http::{get, sum};
 use kit::nats::NatsServer;
 use kit::program::{Program, run};
 use kit::{DEADLINE, eventually};
@@ -49,14 +49,18 @@ impl Nodes {
 
     fn node(&self) -> Program {
         let (nats, name) = (self.nats.url(), format!("node-{}", self.nodes.len()));
-        let settings = [("CLUSTER_URLS", &*nats), ("CLUSTER_NODE_NAME", &name), ("SLOW_WRITE_DEADLINE", "10m")];
+        let settings = [
+            ("CLUSTER_URLS", &*nats),
+            ("CLUSTER_NODE_NAME", &name),
+            ("ADMIN_LISTEN", "127.0.0.1:0"),
+            ("SLOW_WRITE_DEADLINE", "10m"),
+        ];
         match &self.feed {
             Feed::Market(market) => Program::serve(&[&market.ws("/"), "--profile", "simulated"], &settings),
             Feed::Fake(feed) => {
                 let profile = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cluster.toml");
                 std::fs::write(&profile, PROFILE).expect("a folder to write to");
                 let of_clients = [
-                    ("ADMIN_LISTEN", "127.0.0.1:0"),
                     ("UPSTREAM_DEMAND", "on"),
                     ("UPSTREAM_LINGER", "0s"),
                     ("UPSTREAM_SEND", "chat.*"),
@@ -69,7 +73,8 @@ impl Nodes {
     }
 
     fn gauge(node: &Program, name: &str) -> f64 {
-        sum(&node.get("/metrics").body, name, "")
+        let admin = node.admin_address().parse().expect("an address");
+        sum(&get(admin, "/metrics").body, name, "")
     }
 
     /// The node that holds the feed.
@@ -292,7 +297,7 @@ async fn what_clients_of_any_node_want_and_say_reaches_the_feed_and_its_answer_t
     asked.command(json!({"op": "request", "id": "r", "data": {"id": 7, "method": "depth"}})).await;
     let heard = || feed.heard().into_iter().find(|text| text.contains("depth"));
     let request: Value = serde_json::from_str(&eventually("the request", heard)).expect("JSON");
-    feed.say(0, &json!({"id": request["id"], "result": [1]}).to_string());
+    feed.say(feed.ready(&["all"])[0], &json!({"id": request["id"], "result": [1]}).to_string());
     let response = asked.expect_op("response").await;
     assert_eq!(response, json!({"op": "response", "id": "r", "data": {"id": 7, "result": [1]}}));
     asked.command(json!({"op": "send", "id": "n", "topic": "orders", "data": 1})).await;

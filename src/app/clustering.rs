@@ -17,7 +17,7 @@ use crate::bus::history::History;
 use crate::bus::publisher::Publisher;
 use crate::bus::reader::Reader;
 use crate::bus::{self, Limits};
-use crate::cluster::clients::held_feed::{ClientRules, HeldFeed};
+use crate::cluster::clients::held_feed::{ClientAllowance, HeldFeed};
 use crate::cluster::clients::node_demand::NodeDemand;
 use crate::cluster::clients::request_forwarder::RequestForwarder;
 use crate::cluster::link::NodeLink;
@@ -73,7 +73,7 @@ pub(super) struct ClusterNode {
 /// # Errors
 /// A setting is wrong, or the process was asked to stop.
 pub(super) fn join(
-    (config, clients): (&Config, ClientRules),
+    (config, clients): (&Config, ClientAllowance),
     (limits, history): (Limits, &History),
     digest: &str,
     (clock, meters): (Clock, &Meters),

@@ -3,7 +3,7 @@
 use crate::bus::demand::ClientInput;
 use crate::bus::demand::interest::{Interest, InterestBounds};
 use crate::bus::demand::requests::{self, RequestRules, Requests};
-use crate::cluster::clients::held_feed::ClientRules;
+use crate::cluster::clients::held_feed::ClientAllowance;
 use crate::settings::table::{Config, DemandMode};
 use crate::words::metrics::Meters;
 use crate::words::topic::Pattern;
@@ -12,17 +12,17 @@ use super::AppError;
 
 /// Both ends: that of the clients of this server, and what reads them.
 pub(super) fn open(config: &Config, meters: &Meters) -> Result<(Requests, ClientInput), AppError> {
-    let ClientRules { demand, requests } = rules(config)?;
+    let ClientAllowance { demand, requests } = rules(config)?;
     let interest = demand.map(|bounds| Interest::within(bounds, meters));
     let (requests, queue) = requests::open(requests);
     Ok((requests, ClientInput { interest, requests: queue }))
 }
 
 /// For clients of all servers of a cluster.
-pub(super) fn rules(config: &Config) -> Result<ClientRules, AppError> {
+pub(super) fn rules(config: &Config) -> Result<ClientAllowance, AppError> {
     let bounds = bounds(config)?;
     let demand = (config.upstream.demand == DemandMode::On).then_some(bounds);
-    Ok(ClientRules { demand, requests: request_rules(config)? })
+    Ok(ClientAllowance { demand, requests: request_rules(config)? })
 }
 
 pub(crate) fn bounds(config: &Config) -> Result<InterestBounds, AppError> {

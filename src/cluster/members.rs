@@ -15,7 +15,7 @@ const MEMBERS_MAX: usize = 1024;
 const NAME_BYTES_MAX: usize = 256;
 
 #[derive(Default)]
-pub struct Members {
+pub struct MemberList {
     heard: Mutex<HashMap<u64, HeardMember>>,
 }
 
@@ -25,7 +25,7 @@ struct HeardMember {
     at: Instant,
 }
 
-impl Members {
+impl MemberList {
     pub fn hear(&self, hello: NodeHello, mut name: String, at: Instant) {
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         heard.retain(|_, member| at.saturating_duration_since(member.at) <= ALIVE);
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn members_are_forgotten_after_a_silence_and_are_not_without_number() {
-        let (members, start) = (Members::default(), Instant::now());
+        let (members, start) = (MemberList::default(), Instant::now());
         (0..2 * MEMBERS_MAX as u64).for_each(|node| members.hear(hello(node), format!("{node:04}"), start));
         assert_eq!(members.alive(start).len(), MEMBERS_MAX);
         let later = start + ALIVE + Duration::from_secs(1);

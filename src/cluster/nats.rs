@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::cluster::link::NodeLink;
-use crate::cluster::members::Members;
+use crate::cluster::members::MemberList;
 use crate::cluster::runner::Backbone;
 use crate::cluster::stream::{StreamApi, StreamTerms};
 
@@ -54,7 +54,7 @@ pub struct NatsBackbone {
     /// Of this node: its own hellos are not news.
     node: u64,
     node_name: String,
-    members: Arc<Members>,
+    members: Arc<MemberList>,
     events: mpsc::Sender<NodeEvent>,
     answering: Option<JoinHandle<()>>,
 }
@@ -104,7 +104,7 @@ impl NatsBackbone {
     }
 
     /// The other nodes.
-    pub fn members(&self) -> Arc<Members> {
+    pub fn members(&self) -> Arc<MemberList> {
         self.members.clone()
     }
 

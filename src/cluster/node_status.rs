@@ -10,7 +10,7 @@ use feed_log::entry::{EntryBody, LogEntry};
 use tokio::sync::watch;
 
 use crate::access::cluster_status::{ClusterStatus, ClusterTakeover};
-use crate::cluster::members::Members;
+use crate::cluster::members::MemberList;
 
 #[derive(Clone, Debug, Default)]
 pub struct NodeStatus {
@@ -33,7 +33,7 @@ pub struct StatusView {
     pub feed: String,
     pub node_name: String,
     pub status: watch::Receiver<NodeStatus>,
-    pub members: Arc<Members>,
+    pub members: Arc<MemberList>,
 }
 
 impl NodeStatus {

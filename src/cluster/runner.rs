@@ -19,7 +19,7 @@ use crate::bus::reader::Reader;
 use crate::bus::signal::doorbell::Doorbell;
 use crate::bus::signal::pulse::Pulse;
 use crate::cluster::applier::Applier;
-use crate::cluster::clients::held_feed::{ClientRules, HeldFeed};
+use crate::cluster::clients::held_feed::{ClientAllowance, HeldFeed};
 use crate::cluster::collector::Collector;
 use crate::cluster::meters::ClusterMeters;
 use crate::cluster::node_status::NodeStatus;
@@ -77,7 +77,7 @@ pub struct Runner<B> {
     pub events: mpsc::Receiver<NodeEvent>,
     pub feed: mpsc::UnboundedSender<FeedOrder>,
     pub buses: BusFactory,
-    pub clients: ClientRules,
+    pub clients: ClientAllowance,
     pub told: RunnerSigns,
     pub clock: Clock,
     pub meters: ClusterMeters,

@@ -151,7 +151,7 @@ settings! {
         name: String = Is("feed"), SettingKind::Text,
             "Name of the feed in the log, the same on all its servers: letters, digits, `-` and `_`.";
         node_name: Option<String> = Unset("node-1"), SettingKind::Text,
-            "Name of this server in logs. Unset: a random one.";
+            "Name of this server in logs and in `fanline cluster status`. Unset: a random one.";
         credentials_file: Option<String> = Unset("/etc/fanline/nats.creds"), SettingKind::Text,
             "Credentials for NATS, as `nsc` writes them.";
         replicas: usize = Is("1"), count(1, 5),

@@ -30,7 +30,7 @@ enum NewsForm {
 }
 
 #[derive(Serialize, Deserialize)]
-struct StatusForm {
+struct TopicStatusForm {
     topic: String,
     message: String,
     /// Not refused: nothing came since then.
@@ -72,7 +72,7 @@ pub(super) fn write_statuses(statuses: Vec<(Box<str>, DemandStatus)>) -> Vec<Byt
         };
         message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
         bytes += topic.len() + message.len();
-        forms.push(StatusForm { topic: topic.into(), message, silent_since_ms });
+        forms.push(TopicStatusForm { topic: topic.into(), message, silent_since_ms });
         if bytes > STATUS_BYTES_MAX {
             bytes = 0;
             messages.push(written(&std::mem::take(&mut forms)));
@@ -85,8 +85,8 @@ pub(super) fn write_statuses(statuses: Vec<(Box<str>, DemandStatus)>) -> Vec<Byt
 }
 
 pub(super) fn read_statuses(bytes: &[u8]) -> Vec<(String, DemandStatus)> {
-    let forms: Vec<StatusForm> = serde_json::from_slice(bytes).unwrap_or_default();
-    let status = |StatusForm { topic, message, silent_since_ms }: StatusForm| {
+    let forms: Vec<TopicStatusForm> = serde_json::from_slice(bytes).unwrap_or_default();
+    let status = |TopicStatusForm { topic, message, silent_since_ms }: TopicStatusForm| {
         let status = match silent_since_ms {
             Some(since_ms) => DemandStatus::NothingYet { since_ms, message },
             None => DemandStatus::Refused { message },

@@ -17,13 +17,13 @@ pub struct HeldFeed {
 
 /// What clients of all nodes may want and say.
 #[derive(Clone, Debug)]
-pub struct ClientRules {
+pub struct ClientAllowance {
     /// None without `upstream.demand`.
     pub demand: Option<InterestBounds>,
     pub requests: RequestRules,
 }
 
-impl ClientRules {
+impl ClientAllowance {
     /// Both ends, for one term.
     pub fn open(&self, term: u64) -> (HeldFeed, ClientInput) {
         // What clients want is measured at each node.
