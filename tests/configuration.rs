@@ -534,7 +534,7 @@ fn a_reload_changes_what_it_can_names_the_rest_and_refuses_what_does_not_fit_tog
     assert_eq!(
         shown,
         [
-            "limits.sessions_max from 10000 to 7",
+            "limits.sessions_max from 100000 to 7",
             "http.allowed_origins from [\"https://a.example\"] to []",
             "auth.required from false to true",
             "auth.tier.free",

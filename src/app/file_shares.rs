@@ -21,16 +21,13 @@ pub(super) fn edge_settings(config: &Config, shares: &Shares, simulated: bool) -
     }
 }
 
-/// Shares the limit of open files. Each client takes one file, so a limit that is too low is logged at the start.
+/// Raises the limit of open files, and shares it. Each client takes one file, so a limit that is too low is logged at the
+/// start.
 pub(super) fn share_open_files(config: &Config, spools: usize) -> Shares {
     if let Err(error) = raise_open_files_limit() {
         tracing::warn!(%error, "could not raise the limit of open files");
     }
-    let limit = open_files_limit();
-    let upstreams = config.upstream.legs * config.upstream.connections;
-    let (sessions_max, connections_max) = (config.limits.sessions_max, config.http.connections_max);
-    let wanted = Shares { sessions_max, connections_max, files_max: sessions_max.saturating_add(connections_max) };
-    let shares = wanted.within(limit, (shards(config), upstreams, spools));
+    let (limit, wanted, shares) = (open_files_limit(), wanted(config), shares(config, spools));
     if shares == wanted {
         tracing::debug!(limit, "open files");
     } else {
@@ -44,4 +41,15 @@ pub(super) fn share_open_files(config: &Config, spools: usize) -> Shares {
         );
     }
     shares
+}
+
+/// Shares of the limit of open files as it is.
+pub(super) fn shares(config: &Config, spools: usize) -> Shares {
+    let upstreams = config.upstream.legs * config.upstream.connections;
+    wanted(config).within(open_files_limit(), (shards(config), upstreams, spools))
+}
+
+fn wanted(config: &Config) -> Shares {
+    let (sessions_max, connections_max) = (config.limits.sessions_max, config.http.connections_max);
+    Shares { sessions_max, connections_max, files_max: sessions_max.saturating_add(connections_max) }
 }

@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 
 use crate::access::operator::{OperatorError, ReloadOutcome};
 use crate::app::configuration_digest::ConfigurationDigest;
-use crate::app::file_shares::{edge_settings, share_open_files};
+use crate::app::file_shares::{edge_settings, shares};
 use crate::app::shards;
 use crate::audit::event::{AuditEvent, AuditKind};
 use crate::audit::log::AuditLog;
@@ -93,7 +93,7 @@ impl Reload {
         rehearse(&read.config, &read.auth).map_err(refused)?;
         let ConfigChange { effective, changed, restart } = self.change_to(read)?;
         let Effective { config, auth, .. } = &effective;
-        let edge = edge_settings(config, &share_open_files(config, self.spools), self.simulated);
+        let edge = edge_settings(config, &shares(config, self.spools), self.simulated);
         let read_again = |tls: &Arc<TlsFiles>| tls.read_again(Arc::new(edge.tls.clone()));
         let files = self.tls.as_ref().map(read_again).transpose().map_err(refused)?;
         if let Some(identities) = &self.identities {
