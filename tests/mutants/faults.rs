@@ -306,8 +306,8 @@ const BACKOFF: &[Fault] = &[
 ];
 
 const ADMISSION: &[Fault] = &[
-    fault(ADMIT, ".sessions >= self.sessions_max", ".sessions > self.sessions_max", LISTEN),
-    fault(ADMIT, "if *taken >= max {", "if *taken > max {", LISTEN),
+    fault(ADMIT, ".sessions >= ledger.sessions_max", ".sessions > ledger.sessions_max", LISTEN),
+    fault(ADMIT, "*taken >= *max)", "*taken > *max)", LISTEN),
     // Ended sessions keep their places.
     fault(ADMIT, ".sessions -= 1;", ".sessions -= 0;", LISTEN),
     fault(NETWORKS, "u128::MAX << 64", "u128::MAX << 48", LISTEN),
