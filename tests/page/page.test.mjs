@@ -13,6 +13,8 @@ import { launch, open as openPage, PHONE, start, stop, topicsShown, until, until
 
 /** Nobody may look at an old price that seems current for longer than this. */
 const HONESTY_MS = 5_000;
+/** Sooner than silence alone would show it. */
+const HINTED_MS = 3_000;
 
 let server;
 let browser;
@@ -199,7 +201,7 @@ test("a server that is not heard is said within seconds, at once if the browser 
   server.child.kill("SIGSTOP");
   try {
     await page.evaluate(() => dispatchEvent(new Event("offline")));
-    await until(page, "nothing current as soon as the network is said to be gone", honest, undefined, 1_000);
+    await until(page, "nothing current as soon as the network is said to be gone", honest, undefined, HINTED_MS);
     server.child.kill("SIGCONT");
     await untilValuesChange(page, 3);
     server.child.kill("SIGSTOP");
