@@ -13,6 +13,9 @@ use crate::bus::clock::Clock;
 use crate::bus::{self, Limits};
 use crate::config::effective::EffectiveUpstream;
 use crate::config::{self, ConfigSources, File, variables};
+use crate::edge::EdgeError;
+use crate::edge::admin_key::AdminKey;
+use crate::edge::settings::Settings as EdgeSettings;
 use crate::identity::tables::AuthTables;
 use crate::identity::token_gatekeeper;
 use crate::intake::upstream::Upstream;
@@ -82,6 +85,10 @@ fn check_conversation(dialect: &Dialect, profile: &Path) -> Result<String, AppEr
 pub(crate) fn rehearse(config: &Config, auth: &AuthTables) -> Result<(), AppError> {
     if is_in_use(&config.auth, auth) {
         token_gatekeeper::check(&config.auth, auth)?;
+    }
+    EdgeSettings::new(config).load_tls(&Meters::unread()).map_err(EdgeError::Tls)?;
+    if let Some(path) = &config.admin.key_file {
+        AdminKey::read(path.as_ref())?;
     }
     app::demand::bounds(config)?;
     app::demand::request_rules(config)?;

@@ -391,3 +391,16 @@ async fn the_command_lists_and_ends_the_sessions_of_a_running_server() {
     }
     assert!(!text.contains(KEY) && !server.log().contains(KEY));
 }
+
+#[test]
+fn names_for_clients_do_not_lock_the_operator_out() {
+    let server = Program::serve(&[], &[("ADMIN_LISTEN", "127.0.0.1:0"), ("HTTP_ALLOWED_HOSTS", "feed.example.com")]);
+    assert_eq!(server.get("/v1/snapshot").status, 421, "clients come by name");
+    let address = server.admin_address();
+    for call in ["reload", "sessions"] {
+        let (status, _, error) = run(&["admin", "--address", &address, call], &[]);
+        assert!(status.success(), "{error}");
+    }
+    let metrics = kit::http::get(address.parse().expect("an address"), "/metrics");
+    assert_eq!(metrics.status, 200, "{}", metrics.body);
+}

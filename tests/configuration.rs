@@ -562,3 +562,32 @@ fn a_reload_changes_what_it_can_names_the_rest_and_refuses_what_does_not_fit_tog
     let error = load(before).changed_to(load(apart), true).expect_err("`send` stays until a restart").to_string();
     assert!(error.contains("fanline.toml:4: http.allowed_origins:") && error.contains("upstream.send"), "{error}");
 }
+
+#[test]
+fn a_file_without_end_is_refused_and_what_is_no_file_is_not_waited_for_again() {
+    let long = file("long", &format!("#{}", "x".repeat(4 << 20)));
+    let sources = |file: &Path| ConfigSources { file: Some(file.into()), ..ConfigSources::default() };
+    for path in [&*long, Path::new("/dev/zero")] {
+        let error = config::load(&sources(path)).expect_err("too much").to_string();
+        assert!(error.contains("at most 4 MiB") && error.contains(path.to_str().expect("UTF-8")), "{error}");
+    }
+    let again = config::load_again(&sources(Path::new("/dev/zero"))).expect_err("no file").to_string();
+    assert!(again.contains("found a pipe, a device or a folder, `/dev/zero`; restart to read it"), "{again}");
+    let plain = file("again", "[limits]\nsessions_max = 7\n");
+    assert_eq!(config::load_again(&sources(&plain)).expect("a good file").config.limits.sessions_max, 7);
+}
+
+#[test]
+fn a_check_reads_the_files_that_a_start_needs() {
+    let gone = "/nowhere/fanline.pem";
+    for (text, named) in [
+        (format!("listen = ['tls://127.0.0.1:0']\n[tls]\ncertificates = ['{gone}']\n"), "check the files of [tls]"),
+        (format!("[admin]\nlisten = '127.0.0.1:0'\nkey_file = '{gone}'\n"), "admin.key_file: expected a readable file"),
+    ] {
+        let path = file("needed", &format!("{text}[simulate]\n"));
+        let output = fanline(&["check", path.to_str().expect("UTF-8")], &[]);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(gone) && said.contains(named), "{said}");
+    }
+}

@@ -65,12 +65,27 @@ fn issuer(secret: &Path) -> String {
 #[test]
 fn every_configuration_is_valid() {
     let mut count = 0;
-    // The file that the page has the reader make.
+    // The files that the pages name.
     let secret = folder("configurations").join("secret.txt");
     write(&secret, &"0123456789abcdef".repeat(4));
+    let certificate = folder("configurations").join("certificate");
+    let certificate = certificate.to_str().expect("UTF-8");
+    let (made, _, errors) = run(&["certificate", "--out", certificate, "--force"], &[]);
+    assert!(made.success(), "{errors}");
+    let secret_text = secret.to_str().expect("UTF-8");
+    let files = [
+        ("secret.txt", secret_text.to_owned()),
+        ("/run/secrets/fanline-admin-key", secret_text.to_owned()),
+        (
+            "/etc/fanline/fullchain.pem:/etc/fanline/privkey.pem",
+            format!("{certificate}/certificate.pem:{certificate}/key.pem"),
+        ),
+    ];
     for document in all().into_iter().filter(|document| !document.contains("PROFILE")) {
         for text in blocks(&read(&document), "toml") {
-            let text = text.replace("\"secret.txt\"", &format!("{:?}", secret.to_str().expect("UTF-8")));
+            let text = files
+                .iter()
+                .fold(text, |text, (named, made)| text.replace(&format!("{named:?}"), &format!("{made:?}")));
             // A page on one subject leaves out the feed, and one on tiers the issuer.
             let is_whole = !text.contains("[auth.tier") || text.contains("[[auth.issuer]]");
             let text = if is_whole { text } else { format!("{text}\n{}", issuer(&secret)) };

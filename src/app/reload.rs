@@ -25,6 +25,9 @@ use crate::identity::token_gatekeeper::TokenGatekeeper;
 use crate::settings::table::Drain;
 use crate::words::metrics::{self as names, Meters};
 
+/// Settings that the limit of open files may lower.
+const SHARED_FILES: [&str; 2] = ["limits.sessions_max", "http.connections_max"];
+
 pub(super) struct Reload {
     pub sources: ConfigSources,
     /// What is in force.
@@ -88,12 +91,14 @@ impl Reload {
 
     fn read_and_apply(&self) -> Result<ReloadOutcome, OperatorError> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let read = config::load(&self.sources).map_err(refused)?;
+        let read = config::load_again(&self.sources).map_err(refused)?;
         read.require_feed().map_err(refused)?;
         rehearse(&read.config, &read.auth).map_err(refused)?;
         let ConfigChange { effective, changed, restart } = self.change_to(read)?;
         let Effective { config, auth, .. } = &effective;
-        let edge = edge_settings(config, &shares(config, self.spools), self.simulated);
+        let is_raised = changed.iter().any(|setting| SHARED_FILES.contains(&&*setting.name));
+        let shares = if is_raised { share_open_files(config, self.spools) } else { shares(config, self.spools) };
+        let edge = edge_settings(config, &shares, self.simulated);
         let read_again = |tls: &Arc<TlsFiles>| tls.read_again(Arc::new(edge.tls.clone()));
         let files = self.tls.as_ref().map(read_again).transpose().map_err(refused)?;
         if let Some(identities) = &self.identities {

@@ -37,6 +37,13 @@ impl From<Problem> for ConfigError {
 pub enum Problem {
     #[error("expected a readable configuration file, found `{}`: {error}; check the path and its permissions", .path.display())]
     Unreadable { path: PathBuf, error: io::Error },
+    #[error("expected a configuration file of at most 4 MiB, found a larger one, `{}`; check the path", .path.display())]
+    TooLarge { path: PathBuf },
+    #[error(
+        "expected a configuration file that can be read again, found a pipe, a device or a folder, `{}`; restart to read it",
+        .path.display()
+    )]
+    NotAgain { path: PathBuf },
     #[error("{}:{line}: expected TOML: {message}", .path.display())]
     Syntax { path: PathBuf, line: usize, message: String },
     #[error("{origin}: expected {what}, found `{found}`; {remedy}")]

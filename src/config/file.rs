@@ -1,6 +1,6 @@
 //! Reading the TOML file: each key to its setting, each problem to its line.
 
-use std::io;
+use std::io::{self, Read};
 use std::path::Path;
 
 use toml::Spanned;
@@ -19,10 +19,18 @@ pub struct File<'a> {
     pub text: &'a str,
 }
 
+/// Far more than all settings and thousands of tiers take; an endless file must not fill the memory.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+
 /// Opens and reads `path`.
 pub(super) fn open(path: &Path) -> Result<String, Problem> {
     let broken = |error: io::Error| Problem::Unreadable { path: path.into(), error };
-    std::fs::read_to_string(path).map_err(broken)
+    let mut text = String::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text));
+    if read.map_err(broken)? as u64 > FILE_BYTES_MAX {
+        return Err(Problem::TooLarge { path: path.into() });
+    }
+    Ok(text)
 }
 
 /// What a file says besides settings.

@@ -86,15 +86,30 @@ impl Effective {
     }
 }
 
+/// As `load`, for a server that runs: it cannot wait for a pipe, which may never be written to again.
+///
+/// Errors: as of `load`, or the file is none.
+pub fn load_again(sources: &ConfigSources) -> Result<Effective, ConfigError> {
+    match file_of(sources)? {
+        Some(path) if path.metadata().is_ok_and(|metadata| !metadata.is_file()) => {
+            Err(Problem::NotAgain { path }.into())
+        }
+        _ => load(sources),
+    }
+}
+
+fn file_of(sources: &ConfigSources) -> Result<Option<PathBuf>, ConfigError> {
+    match &sources.file {
+        Some(path) => Ok(Some(path.clone())),
+        None => Ok(variables::file(&sources.variables)?),
+    }
+}
+
 /// Combines the sources: defaults < file < variables < flags.
 ///
 /// Errors: every problem of every source at once.
 pub fn load(sources: &ConfigSources) -> Result<Effective, ConfigError> {
-    let path = match &sources.file {
-        Some(path) => Some(path.clone()),
-        None => variables::file(&sources.variables)?,
-    };
-    let Some(path) = path else { return load_text(None, sources) };
+    let Some(path) = file_of(sources)? else { return load_text(None, sources) };
     match file::open(&path) {
         Ok(text) => load_text(Some(&File { path: &path, text: &text }), sources),
         Err(unreadable) => {

@@ -45,7 +45,8 @@ pub(in crate::edge) fn public(context: &Arc<AnswerContext>, with_metrics: bool) 
         Some(_) => router.layer(middleware::from_fn_with_state(context.clone(), dialect::answer)),
         None => router,
     };
-    finished(router, context)
+    let router = router.method_not_allowed_fallback(method_not_allowed);
+    finished(router.layer(middleware::from_fn_with_state(context.clone(), origins::guard)), context)
 }
 
 /// Routes for the operator. No value of the feed: whoever may read those is decided elsewhere.
@@ -60,19 +61,22 @@ pub(in crate::edge) fn admin(context: &Arc<AnswerContext>, parts: Option<AdminPa
         Some(parts) => router.merge(admin::routes(parts, context)),
         None => router,
     };
-    finished(router.fallback(async |uri: Uri| not_found(&uri)), context)
+    let router = router.fallback(async |uri: Uri| not_found(&uri));
+    let router = router.method_not_allowed_fallback(method_not_allowed);
+    let router = router.layer(middleware::from_fn_with_state(context.clone(), origins::guard_operator));
+    finished(router, context)
 }
 
 fn finished(router: Router<Arc<AnswerContext>>, context: &Arc<AnswerContext>) -> Router {
-    router
-        .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::from_fn_with_state(context.clone(), origins::guard))
-        .layer(middleware::from_fn_with_state(context.clone(), finish))
-        .with_state(context.clone())
+    router.layer(middleware::from_fn_with_state(context.clone(), finish)).with_state(context.clone())
 }
 
 async fn method_not_allowed(method: Method, uri: Uri) -> HttpRefusal {
-    let expected = if uri.path() == "/v1/ticket" { "`POST`" } else { "`GET` or `HEAD`" };
+    let expected = match uri.path() {
+        "/v1/ticket" => "`POST`",
+        path if path.starts_with("/admin/") => "that docs/ADMIN.md names for this path",
+        _ => "`GET` or `HEAD`",
+    };
     let message = format!("expected the method {expected}, found `{method}`");
     HttpRefusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
 }

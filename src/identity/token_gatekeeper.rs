@@ -302,7 +302,11 @@ impl Gatekeeper for TokenGatekeeper {
     fn reassess(&self, grant: &Grant) -> Result<Grant, AuthRefusal> {
         let withdrawn = |reason| AuthRefusal { goodbye: Goodbye::Forbidden, reason };
         match &grant.identity {
-            None => self.core.anonymous().ok_or_else(|| withdrawn("anonymous")),
+            // It may come back with a token.
+            None => {
+                let refusal = AuthRefusal { goodbye: Goodbye::Unauthenticated, reason: "anonymous" };
+                self.core.anonymous().ok_or(refusal)
+            }
             Some(identity) => {
                 let granted = self.core.rights_of(identity).map_err(|fault| withdrawn(fault.label()))?;
                 Ok(Grant { identity: Some(identity.clone()), rights: granted.rights })

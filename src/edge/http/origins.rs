@@ -9,6 +9,7 @@
 //!
 //! Identities are deliberately unknown here (`credentials.rs`).
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
@@ -239,6 +240,29 @@ pub(in crate::edge) async fn guard(
         headers.append(header::VARY, HeaderValue::from_static("origin"));
     }
     response
+}
+
+/// Refuses other names on the operator's listener. By an address or as `localhost` it can always be asked.
+pub(in crate::edge) async fn guard_operator(
+    State(context): State<Arc<AnswerContext>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let host = host(&request);
+    let is_health = matches!(request.uri().path(), "/healthz" | "/readyz");
+    if !is_health && !is_own_name(host) && !context.terms.requests().visitors.admits_host(host) {
+        context.count_refusal(REASONS[1]);
+        return wrong_host(host).into_response();
+    }
+    next.run(request).await
+}
+
+/// An address, or this machine: no name that somebody could have pointed here.
+pub(in crate::edge) fn is_own_name(host: &str) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else { return false };
+    let name = authority.host();
+    !host.contains('@')
+        && (name.eq_ignore_ascii_case("localhost") || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok())
 }
 
 /// Answers `OPTIONS` at `/v1/…`: preflights, which a browser sends for example if a page adds a header.

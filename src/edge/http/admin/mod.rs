@@ -11,12 +11,10 @@ mod calls;
 mod cluster_answer;
 mod rows;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -26,6 +24,7 @@ use tokio::sync::Semaphore;
 use crate::audit::event::{AuditEvent, AuditKind};
 use crate::edge::http::answer::HttpRefusal;
 use crate::edge::http::context::AnswerContext;
+use crate::edge::http::origins::is_own_name;
 use crate::edge::http::query::shown;
 use crate::edge::listen::peer::WebClient;
 use crate::edge::parts::AdminParts;
@@ -126,12 +125,4 @@ fn is_of_another_page(method: &Method, headers: &HeaderMap) -> bool {
 fn is_json(headers: &HeaderMap) -> bool {
     let declared = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     declared.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
-}
-
-/// A name that no page on the web can have.
-fn is_own_name(host: &str) -> bool {
-    let Ok(authority) = host.parse::<Authority>() else { return false };
-    let name = authority.host();
-    !host.contains('@')
-        && (name.eq_ignore_ascii_case("localhost") || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok())
 }

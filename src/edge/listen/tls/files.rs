@@ -26,7 +26,7 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// Why the files cannot be used. No error shows a key.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsFileError {
-    #[error("expected a readable file, found `{}`: {error}; check tls.certificates, the path and its permissions", .path.display())]
+    #[error("expected a readable file, found `{}`: {error}; check the files of [tls], the path and its permissions", .path.display())]
     Unreadable { path: PathBuf, error: io::Error },
     #[error("expected a file of at most 1 MiB, found `{}`; check the path", .path.display())]
     TooLarge { path: PathBuf },
