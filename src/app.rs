@@ -1,7 +1,7 @@
 //! The wiring of the rooms, one function per command.
 
 mod archiving;
-mod clustering;
+pub(crate) mod clustering;
 mod configuration_digest;
 pub(crate) mod demand;
 mod fault_injection;
@@ -79,6 +79,7 @@ use self::server::RunningServer;
 use self::signals::{Signals, serve_until_signalled};
 use self::views::{LogTerms, OpenViews};
 use crate::app::fault_injection::FaultInjection;
+use crate::cluster::nats::NatsError;
 
 /// Topics that `probe` shows with a sample; more would scroll off the screen.
 const PROBE_SAMPLES: usize = 40;
@@ -156,6 +157,9 @@ impl AppError {
                 | AppError::ProfileChoice(_)
                 | AppError::Recording(_)
                 | AppError::Edge(EdgeError::Tls(_))
+                | AppError::Join(
+                    JoinError::Credentials { .. } | JoinError::Nats(NatsError::Url(_) | NatsError::Credentials(_))
+                )
         ) || matches!(self, AppError::Upstream(error) if !matches!(error, UpstreamError::Tls(_)))
     }
 

@@ -90,6 +90,7 @@ pub(crate) fn rehearse(config: &Config, auth: &AuthTables) -> Result<(), AppErro
     if let Some(path) = &config.admin.key_file {
         AdminKey::read(path.as_ref())?;
     }
+    app::clustering::check(&config.cluster)?;
     app::demand::bounds(config)?;
     app::demand::request_rules(config)?;
     let profile = app::profile(config)?;

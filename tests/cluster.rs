@@ -241,6 +241,32 @@ async fn another_node_takes_over_when_the_ingester_is_killed_or_stops() {
     check_equal(&[seen, again]);
 }
 
+/// Nobody has seen what the log has in this life, so it may have lost something: with each start an epoch begins.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_of_which_no_server_was_left_starts_again() {
+    let Some(mut nodes) = Nodes::start("cold", "500") else { return };
+    let mut epochs = Vec::new();
+    for is_orderly in [false, true, false] {
+        let mut seen = Seen::default();
+        seen.read(&nodes.nodes[nodes.ingester()], 200).await;
+        epochs.push(seen.epoch);
+        for mut node in nodes.nodes.drain(..) {
+            if is_orderly {
+                node.terminate()
+            } else {
+                node.kill()
+            }
+            node.wait();
+        }
+        nodes.nodes = (0..2).map(|_| nodes.node()).collect();
+    }
+    let mut seen = Seen::default();
+    seen.read(&nodes.nodes[nodes.ingester()], 200).await;
+    epochs.push(seen.epoch);
+    let distinct: std::collections::BTreeSet<&String> = epochs.iter().collect();
+    assert_eq!(distinct.len(), epochs.len(), "{epochs:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_is_away_is_told_and_nothing_is_lost() {
     let Some(mut nodes) = Nodes::start("away", "500") else { return };

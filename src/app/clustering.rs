@@ -22,7 +22,7 @@ use crate::cluster::clients::node_demand::NodeDemand;
 use crate::cluster::clients::request_forwarder::RequestForwarder;
 use crate::cluster::link::NodeLink;
 use crate::cluster::meters::ClusterMeters;
-use crate::cluster::nats::{NatsBackbone, NatsError, NatsTerms};
+use crate::cluster::nats::{NatsBackbone, NatsError, NatsTerms, check_urls};
 use crate::cluster::node_status::{NodeStatus, StatusView};
 use crate::cluster::runner::{BusFactory, ClusterError, FeedOrder, Joined, Joining, Runner, RunnerSigns};
 use crate::cluster::stream::StreamTerms;
@@ -122,6 +122,16 @@ pub(super) fn join(
     })?;
     let status = StatusView { feed: settings.name.clone(), node_name: name, status, members };
     Ok(Some(ClusterNode { runtime, joined, link, held, term, reader, status, feed: orders }))
+}
+
+/// What a start can refuse without a connection.
+///
+/// # Errors
+/// A setting is wrong.
+pub(crate) fn check(settings: &Cluster) -> Result<(), JoinError> {
+    check_urls(&settings.urls)?;
+    settings.credentials_file.as_deref().map(read_credentials).transpose()?;
+    Ok(())
 }
 
 impl ClusterNode {

@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 
 use crate::access::operator::{OperatorError, ReloadOutcome};
 use crate::app::configuration_digest::ConfigurationDigest;
-use crate::app::file_shares::{edge_settings, shares};
+use crate::app::file_shares::{edge_settings, share_open_files, shares};
 use crate::app::shards;
 use crate::audit::event::{AuditEvent, AuditKind};
 use crate::audit::log::AuditLog;

@@ -14,7 +14,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_nats::{Client, ConnectOptions, Event, Message, Request, RequestErrorKind};
+use async_nats::{Client, ConnectOptions, Event, Message, Request, RequestErrorKind, ServerAddr};
 use backbone::hello::NodeHello;
 use backbone::log::{CallId, LogRequest, LogSequence, StoredBytes};
 use backbone::node::NodeEvent;
@@ -91,6 +91,7 @@ impl NatsBackbone {
         if let Some(credentials) = &terms.credentials {
             options = options.credentials(credentials).map_err(NatsError::Credentials)?;
         }
+        check_urls(&terms.urls)?;
         let client = options.connect(terms.urls.clone()).await.map_err(|error| NatsError::Url(error.to_string()))?;
         let NatsTerms { node_name, stream, .. } = terms;
         let members = Arc::default();
@@ -223,6 +224,23 @@ impl Backbone for NatsBackbone {
     fn report_fork(&mut self, epoch: u64) {
         self.publish("fork", epoch.to_string().into());
     }
+}
+
+/// # Errors
+/// One of them is no URL of a server of NATS.
+pub fn check_urls(urls: &[String]) -> Result<(), NatsError> {
+    for url in urls {
+        let read: Result<ServerAddr, _> = url.parse();
+        let found = match read {
+            Ok(server) if !server.host().is_empty() => continue,
+            Ok(_) => "no host".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        return Err(NatsError::Url(format!(
+            "expected a URL such as `nats://10.0.0.5:4222` or `tls://nats.example.com`, found `{url}`: {found}"
+        )));
+    }
+    Ok(())
 }
 
 async fn connection_event(events: &mpsc::Sender<NodeEvent>, event: Event) {

@@ -128,7 +128,8 @@ impl<B: Backbone> Joining<B> {
         Joining { core }
     }
 
-    /// Reads the log until this node has all of it; begins it, if there is none and no other node does.
+    /// Reads the log until this node has all of it, and somebody goes on with it; if nobody does, this node begins a term,
+    /// perhaps in another epoch. Only then may clients see anything.
     ///
     /// # Errors
     /// The connection has ended for good.
@@ -136,6 +137,7 @@ impl<B: Backbone> Joining<B> {
         loop {
             self.core.turn().await?;
             if self.core.readiness == NodeReadiness::Ready
+                && self.core.runner.node.knows_ingester(self.core.now())
                 && let Some((_, reader)) = &self.core.applier
             {
                 let reader = reader.clone();

@@ -176,7 +176,8 @@ impl StreamApi {
                 tracing::warn!(
                     code = error.err_code,
                     error = error.description,
-                    "the cluster's log cannot be made; it is tried again"
+                    "the cluster's log cannot be made, and is tried again; check cluster.replicas and cluster.bytes_max \
+                     against what the servers of NATS have"
                 );
                 LogReply::Unavailable
             }

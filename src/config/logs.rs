@@ -68,7 +68,8 @@ pub fn start(log: &Log) -> Logging {
 }
 
 fn filter_of(level: &str) -> EnvFilter {
-    EnvFilter::builder().parse_lossy(level)
+    // It tells of each attempt to connect, ten a second; `src/cluster` tells of those that matter.
+    EnvFilter::builder().parse_lossy(format!("async_nats=warn,{level}"))
 }
 
 impl Drop for Logging {

@@ -20,6 +20,8 @@ use crate::turn::{NodeCommand, NodeReadiness, Outbox, Turn};
 const STOPPED: Duration = Duration::from_secs(1);
 /// An ingester that has given the feed up leaves the others so much time.
 const YIELD: Duration = Duration::from_secs(10);
+/// Beyond what any cluster reaches: whoever says more is no node.
+const TERM_MAX: u64 = 1 << 53;
 /// Nobody answers for the log: clients are told after this long without an entry.
 const LOG_DOWN: Duration = Duration::from_secs(2);
 
@@ -103,6 +105,13 @@ impl Node {
     /// The term of which this node is the ingester.
     pub fn reign(&self) -> Option<u64> {
         self.ingester.as_ref().filter(|ingester| ingester.is_seated()).map(Ingester::term)
+    }
+
+    /// Whether the ingester of the newest term lives: this node is it, or has heard of it lately. If not, the next thing in
+    /// the log may be another epoch.
+    pub fn knows_ingester(&self, now: Duration) -> bool {
+        let position = self.follower.position();
+        self.reign().is_some() || (!position.is_resigned && self.peers.is_alive(position.node, now))
     }
 
     /// How often this node, as the ingester, has given the log again what it had lost.
@@ -191,6 +200,7 @@ impl Node {
             }
             NodeEvent::Reconnected => self.wake(now, wall_ms),
             NodeEvent::Pinged { term, is_answered } => self.election.pinged(term, is_answered, now),
+            NodeEvent::Hello(hello) if hello.term > TERM_MAX => {}
             NodeEvent::Hello(hello) => {
                 self.peers.hear(hello, now);
                 if let Some(ingester) = &mut self.ingester {
