@@ -14,7 +14,6 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -214,21 +213,15 @@ impl HttpConnection {
     /// The slot is freed when the connection has ended or was upgraded.
     async fn serve(mut self, mut socket: ClientStream, mut slot: ConnectionSlot) {
         let peer = self.peer;
-        let (places, leave) = (slot.places.clone(), slot.leave.clone());
-        // Holds the socket while it lingers.
-        let mut served = pin!(async {
+        let leave = slot.leave.clone();
+        let served = async {
             if !self.names_client || self.read_proxy_header(&mut socket, &mut slot).await {
                 self.await_request(socket, &mut slot).await;
             }
-        });
+        };
         tokio::select! {
-            () = &mut served => {}
-            () = leave.due.notified() => {
-                tracing::debug!(%peer, "a connection made room for another one");
-                if leave.lingers.load(Ordering::Relaxed) {
-                    places.linger().await;
-                }
-            }
+            () = served => {}
+            () = leave.notified() => tracing::debug!(%peer, "a connection made room for another one"),
         }
     }
 

@@ -8,9 +8,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Files that connections which have made room leave to new ones.
-const SPARE: usize = 1024;
-
 /// The files that there are.
 pub(in crate::edge) struct ClientFiles {
     /// Only grows: what is taken cannot be taken back.
@@ -42,11 +39,6 @@ impl ClientFiles {
     pub(crate) async fn take(self: &Arc<ClientFiles>) -> ClientFile {
         let permit = self.free.clone().acquire_owned().await.expect("the files are never closed");
         ClientFile { files: self.clone(), is_session: false, _permit: permit }
-    }
-
-    /// Whether there are more than new connections will soon need.
-    pub(crate) fn has_spare(&self) -> bool {
-        self.free.available_permits() > SPARE
     }
 
     /// From now on there are at least so many.

@@ -8,18 +8,16 @@
 //!
 //! The connections of a trusted proxy have no address: they are those of many clients, and count in total only.
 //! A connection that is being answered never makes room. One that must close leaves the table at once and is notified; it
-//! ends when its task next runs, or `LINGER` later if it has sent no head: else clients that fill the table could connect
-//! again as fast as they are told to go, and all of that would be the server's work.
+//! ends when its task next runs.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use metrics::{Counter, Gauge};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 
 use crate::access::network_counts::network;
 use crate::edge::listen::client_files::ClientFiles;
@@ -29,9 +27,6 @@ use crate::words::metrics::Meters;
 
 /// A burst of upgrades through one proxy is accepted faster than heads are read: in 100 ms each task runs many times.
 const GRACE: Duration = Duration::from_millis(100);
-const LINGER: Duration = Duration::from_secs(1);
-/// Connections that linger; more are closed at once.
-const LINGERING_MAX: usize = 1024;
 
 /// The state of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +47,6 @@ pub(in crate::edge) struct ConnectionTable {
     /// Notified when a slot may have become free.
     pub moved: Notify,
     pub files: Arc<ClientFiles>,
-    lingering: Semaphore,
     meters: ConnectionMeters,
 }
 
@@ -73,15 +67,7 @@ struct ConnectionEntry {
     /// Number of the last change.
     change: u64,
     since: Instant,
-    leave: Arc<Departure>,
-}
-
-/// Notified when a connection must close.
-#[derive(Default)]
-pub(in crate::edge) struct Departure {
-    pub due: Notify,
-    /// It has sent no head.
-    pub lingers: AtomicBool,
+    leave: Arc<Notify>,
 }
 
 /// Where the connections that do the same are listed: those of all, and those of one address if it is counted.
@@ -114,10 +100,11 @@ pub(in crate::edge) enum Accepted {
 
 /// The slot of one connection, until it is dropped.
 pub(in crate::edge) struct ConnectionSlot {
-    pub places: Arc<ConnectionTable>,
+    places: Arc<ConnectionTable>,
     id: u64,
     doing: ConnectionActivity,
-    pub leave: Arc<Departure>,
+    /// Notified when the connection must close.
+    pub leave: Arc<Notify>,
 }
 
 impl ConnectionTable {
@@ -135,8 +122,7 @@ impl ConnectionTable {
             pressure: counter("pressure"),
             refused: counter("refused"),
         };
-        let lingering = Semaphore::new(LINGERING_MAX);
-        Arc::new(ConnectionTable { limits, ledger: Mutex::default(), moved: Notify::new(), files, lingering, meters })
+        Arc::new(ConnectionTable { limits, ledger: Mutex::default(), moved: Notify::new(), files, meters })
     }
 
     pub(crate) fn enter(self: &Arc<ConnectionTable>, address: Option<IpAddr>, now: Instant) -> Accepted {
@@ -151,7 +137,7 @@ impl ConnectionTable {
             };
             self.evict(&mut ledger, oldest, &self.meters.pressure);
         }
-        let leave = Arc::<Departure>::default();
+        let leave = Arc::new(Notify::new());
         let id = ledger.admit(network, leave.clone(), now);
         self.meters.doing[ConnectionActivity::Pending as usize].increment(1.0);
         Accepted::Slot(ConnectionSlot { places: self.clone(), id, doing: ConnectionActivity::Pending, leave })
@@ -174,15 +160,6 @@ impl ConnectionTable {
         true
     }
 
-    /// Waits before a connection that has made room is closed; not if a new one needs its file.
-    pub(crate) async fn linger(&self) {
-        if self.files.has_spare()
-            && let Ok(_place) = self.lingering.try_acquire()
-        {
-            tokio::time::sleep(LINGER).await;
-        }
-    }
-
     /// Waits until all connections have ended.
     pub(crate) async fn emptied(&self) {
         while !self.ledger().slots.is_empty() {
@@ -202,8 +179,7 @@ impl ConnectionTable {
     fn evict(&self, ledger: &mut TableState, id: u64, counter: &Counter) {
         if let Some(entry) = ledger.remove(id) {
             self.meters.doing[entry.doing as usize].decrement(1.0);
-            entry.leave.lingers.store(entry.doing == ConnectionActivity::Pending, Ordering::Relaxed);
-            entry.leave.due.notify_one();
+            entry.leave.notify_one();
             counter.increment(1);
         }
     }
@@ -215,7 +191,7 @@ impl ConnectionTable {
 }
 
 impl TableState {
-    fn admit(&mut self, network: Option<IpAddr>, leave: Arc<Departure>, now: Instant) -> u64 {
+    fn admit(&mut self, network: Option<IpAddr>, leave: Arc<Notify>, now: Instant) -> u64 {
         self.changes += 1;
         let id = self.changes;
         let entry = ConnectionEntry { network, doing: ConnectionActivity::Pending, change: id, since: now, leave };
@@ -351,8 +327,6 @@ impl Drop for ConnectionSlot {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::FutureExt;
-
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -384,7 +358,7 @@ mod tests {
     }
 
     async fn must_go(slot: &ConnectionSlot) -> bool {
-        tokio::time::timeout(Duration::ZERO, slot.leave.due.notified()).await.is_ok()
+        tokio::time::timeout(Duration::ZERO, slot.leave.notified()).await.is_ok()
     }
 
     #[tokio::test]
@@ -400,23 +374,6 @@ mod tests {
         drop(silent);
         drop(honest);
         assert!(places.ledger().by_address.is_empty() && places.ledger().pending.is_empty());
-    }
-
-    #[tokio::test]
-    async fn what_has_sent_no_head_lingers_where_files_are_to_spare() {
-        let (table, now) = (places(2000, 1, 10), Instant::now());
-        let silent = slot(&table, ip(1), now);
-        let mut idle = slot(&table, ip(2), now);
-        idle.is(ConnectionActivity::Busy);
-        idle.is(ConnectionActivity::Idle);
-        let _newer = [1, 2].map(|last| slot(&table, ip(last), now + SECOND));
-        assert!(must_go(&silent).await && must_go(&idle).await);
-        assert_eq!([&silent, &idle].map(|slot| slot.leave.lingers.load(Ordering::Relaxed)), [true, false]);
-        let mut lingering: Vec<_> = (0..LINGERING_MAX).map(|_| Box::pin(table.linger())).collect();
-        assert!(lingering.iter_mut().all(|linger| linger.now_or_never().is_none()));
-        assert!(table.linger().now_or_never().is_some(), "more do not");
-        drop(lingering);
-        assert!(places(100, 1, 10).linger().now_or_never().is_some(), "a new one may need the file");
     }
 
     #[tokio::test]
