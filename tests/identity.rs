@@ -172,7 +172,7 @@ fn anonymous_clients_have_their_tier_unless_tokens_are_required() {
     assert!(Harness::start(TIERS, AuthSettings::default()).gatekeeper.anonymous().is_none());
     harness.gatekeeper.reload(&AuthSettings::default(), &read(TIERS)).expect("good tables");
     let withdrawn = harness.gatekeeper.reassess(&grant).expect_err("no anonymous clients any more");
-    assert_eq!(withdrawn.goodbye, Goodbye::Forbidden);
+    assert_eq!(withdrawn.goodbye, Goodbye::Unauthenticated, "one that has no token may come back with one");
 }
 
 #[test]
