@@ -10,6 +10,7 @@ mod answer_table;
 mod audit;
 mod cluster;
 mod failure;
+mod man_page;
 mod settings;
 mod token;
 
@@ -311,8 +312,7 @@ fn perform(command_line: CommandLine, variables: Vec<(OsString, OsString)>) -> R
             print(String::from_utf8_lossy(&script))
         }
         Some(CliCommand::Man) => {
-            let mut page = Vec::new();
-            clap_mangen::Man::new(CommandLine::command()).render(&mut page).map_err(CommandFailure::Output)?;
+            let page = man_page::render(CommandLine::command()).map_err(CommandFailure::Output)?;
             print(String::from_utf8_lossy(&page))
         }
         Some(CliCommand::Config { markdown: true, .. }) => print(document::markdown()),

@@ -511,7 +511,7 @@ fn shells_can_complete_and_there_is_a_manual_page() {
         (&["completions", "bash"][..], &["_fanline()", "--slow-replay-max", "health"][..]),
         (&["completions", "zsh"], &["#compdef fanline", "--slow-replay-max"]),
         (&["completions", "fish"], &["complete -c fanline", "slow-replay-max"]),
-        (&["man"], &[".TH fanline 1", "slow\\-replay\\-max", "FANLINE_LISTEN"]),
+        (&["man"], &[".TH fanline 1", "slow\\-replay\\-max", "FANLINE_LISTEN", "SIGHUP", "EXIT STATUS"]),
     ] {
         let output = fanline(arguments, &[]);
         assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));

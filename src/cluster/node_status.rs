@@ -61,6 +61,12 @@ impl NodeStatus {
         self.heals = node.heals();
     }
 
+    /// None while nobody answers for the log: it may have given the feed up, or another one may have it.
+    fn known_ingester(&self) -> Option<&ClusterTakeover> {
+        let is_known = !self.is_resigned && self.readiness != Some(NodeReadiness::LogDown);
+        self.takeover.as_ref().filter(|_| is_known)
+    }
+
     /// The term of the ingester, if there is one.
     pub fn held_term(&self) -> Option<u64> {
         (self.term > 0 && !self.is_resigned).then_some(self.term)
@@ -84,7 +90,7 @@ impl StatusView {
                 Some(NodeReadiness::Forked) => "forked",
             },
             term: status.term,
-            ingester: status.takeover.as_ref().filter(|_| !status.is_resigned).map(|term| term.node_name.clone()),
+            ingester: status.known_ingester().map(|term| term.node_name.clone()),
             epoch: status.epoch,
             offset,
             log_offset: others.fold(offset, u64::max),

@@ -146,7 +146,14 @@ impl Copy {
             "--config=profile.dev.package.fanline.debug=0",
             "--config=profile.dev.package.shared-deflate.debug=0",
         ];
-        let Output { status, stdout, stderr } = Command::new(env!("CARGO"))
+        let mut cargo = Command::new(env!("CARGO"));
+        // What Cargo tells a test of its package is what build scripts look at: with it dependencies are built anew, while
+        // other tests may need them.
+        let of_this_test = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_this_test)) {
+            cargo.env_remove(name);
+        }
+        let Output { status, stdout, stderr } = cargo
             .args(["test", "--locked", "--no-run", "--message-format=json-render-diagnostics"])
             .args(fault.tests.0.split(' '))
             .args(quick)
