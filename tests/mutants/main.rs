@@ -149,7 +149,8 @@ impl Copy {
         let mut cargo = Command::new(env!("CARGO"));
         // What Cargo tells a test of its package is what build scripts look at: with it dependencies are built anew, while
         // other tests may need them.
-        let of_this_test = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+        let of_this_test =
+            |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") || name == "OUT_DIR";
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_this_test)) {
             cargo.env_remove(name);
         }
