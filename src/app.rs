@@ -38,6 +38,7 @@ use crate::bus::history::{History, HistoryError};
 use crate::bus::private_directory::PrivateDirectoryError;
 use crate::bus::publisher::Publisher;
 use crate::bus::signal::pulse::Vitals;
+use crate::cluster::nats::NatsError;
 use crate::config::effective::{Decision, EffectiveUpstream};
 use crate::config::error::ConfigError;
 use crate::config::logs::{Logging, write_within};
@@ -79,7 +80,6 @@ use self::server::RunningServer;
 use self::signals::{Signals, serve_until_signalled};
 use self::views::{LogTerms, OpenViews};
 use crate::app::fault_injection::FaultInjection;
-use crate::cluster::nats::NatsError;
 
 /// Topics that `probe` shows with a sample; more would scroll off the screen.
 const PROBE_SAMPLES: usize = 40;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use kit::client::Client;
 use kit::eventually;
-use kit::fake_feed::FakeFeed;
+use kit::fake_feed::{FakeFeed, PROFILE};
 use kit::http::sum;
 use kit::program::Program;
 use serde_json::{Value, json};
@@ -55,25 +55,6 @@ async fn a_request_without_a_number_for_its_answer_is_not_sent() {
     let refused = client.expect_op("error").await;
     assert_eq!((&refused["id"], &refused["code"]), (&json!("r"), &json!("not_sent")), "{refused}");
 }
-
-/// A feed whose items are its topics, and which answers requests by their number.
-const PROFILE: &str = r#"
-profile = 1
-name = "requests"
-[subscribe]
-send = '{"op":"sub","items":${items|json},"id":${req}}'
-ack = { per = "list", id = "/id", ok = "/ok", bad = ["/bad"] }
-[client]
-request = { id = "/id", timeout = "10s" }
-[[on]]
-name = "granted"
-as = "ack"
-when = ['/ok exists']
-[[on]]
-name = "data"
-as = "data"
-topic = "${/topic}"
-"#;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_answer_to_a_request_reaches_only_its_client_with_its_own_number() {

@@ -1,13 +1,13 @@
 //! Several servers share one feed through a real nats-server: the same offset is the same message everywhere, whichever
 //! server holds the feed, and a client may go from one to the other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Instant;
 
 use futures_util::StreamExt;
 use kit::client::Client;
-use kit::fake_feed::FakeFeed;
+use kit::fake_feed::{FakeFeed, PROFILE};
 use kit::http::{get, sum};
 use kit::nats::NatsServer;
 use kit::program::{Program, run};
@@ -86,31 +86,6 @@ impl Nodes {
         })
     }
 }
-
-/// Of a feed whose items are its topics, and which answers requests by their number.
-const PROFILE: &str = r#"
-profile = 1
-name = "cluster"
-[subscribe]
-send = '{"op":"sub","items":${items|json},"id":${req}}'
-unsubscribe = '{"op":"unsub","items":${items|json},"id":${req}}'
-ack = { per = "list", id = "/id", ok = "/ok", bad = ["/bad"] }
-[client]
-send = '{"say":${data},"about":${item|json}}'
-request = { id = "/id", timeout = "10s" }
-[[on]]
-name = "granted"
-as = "ack"
-when = ['/ok exists']
-[[on]]
-name = "gone"
-as = "ignore"
-when = ['/gone exists']
-[[on]]
-name = "data"
-as = "data"
-topic = "${/topic}"
-"#;
 
 /// What a client has been sent, by offset.
 #[derive(Default)]
@@ -263,7 +238,7 @@ async fn a_cluster_of_which_no_server_was_left_starts_again() {
     let mut seen = Seen::default();
     seen.read(&nodes.nodes[nodes.ingester()], 200).await;
     epochs.push(seen.epoch);
-    let distinct: std::collections::BTreeSet<&String> = epochs.iter().collect();
+    let distinct: BTreeSet<&String> = epochs.iter().collect();
     assert_eq!(distinct.len(), epochs.len(), "{epochs:?}");
 }
 

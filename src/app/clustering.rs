@@ -23,7 +23,7 @@ use crate::cluster::clients::request_forwarder::RequestForwarder;
 use crate::cluster::link::NodeLink;
 use crate::cluster::meters::ClusterMeters;
 use crate::cluster::nats::{NatsBackbone, NatsError, NatsTerms, check_urls};
-use crate::cluster::node_status::{NodeStatus, StatusView};
+use crate::cluster::node_status::{SharedStatus, StatusView};
 use crate::cluster::runner::{BusFactory, ClusterError, FeedOrder, Joined, Joining, Runner, RunnerSigns};
 use crate::cluster::stream::StreamTerms;
 use crate::intake::upstream::{Upstream, UpstreamError};
@@ -104,8 +104,8 @@ pub(super) fn join(
     let buses = buses((limits, history.clone()), meters.clone());
     let (held_feed, held) = watch::channel(None);
     let (held_term, term) = watch::channel(None);
-    let (node_status, status) = watch::channel(NodeStatus::default());
-    let told = RunnerSigns { held: held_feed, term: held_term, status: node_status };
+    let status = SharedStatus::default();
+    let told = RunnerSigns { held: held_feed, term: held_term, status: status.clone() };
     let (link, members, (joined, reader)) = runtime.block_on(async {
         let mut signals = Signals::watch().map_err(|_| JoinError::Stopped)?;
         let join = async {

@@ -96,8 +96,12 @@ impl Reload {
         rehearse(&read.config, &read.auth).map_err(refused)?;
         let ConfigChange { effective, changed, restart } = self.change_to(read)?;
         let Effective { config, auth, .. } = &effective;
-        let is_raised = changed.iter().any(|setting| SHARED_FILES.contains(&&*setting.name));
-        let shares = if is_raised { share_open_files(config, self.spools) } else { shares(config, self.spools) };
+        // What they lower is in the log, once for each change.
+        let shares = if changed.iter().any(|setting| SHARED_FILES.contains(&&*setting.name)) {
+            share_open_files(config, self.spools)
+        } else {
+            shares(config, self.spools)
+        };
         let edge = edge_settings(config, &shares, self.simulated);
         let read_again = |tls: &Arc<TlsFiles>| tls.read_again(Arc::new(edge.tls.clone()));
         let files = self.tls.as_ref().map(read_again).transpose().map_err(refused)?;

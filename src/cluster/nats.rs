@@ -9,7 +9,8 @@
 //! | `fanline.NAME.hello` | asks all nodes for one |
 //! | `fanline.NAME.fork` | the epoch in which a node has found two histories |
 //!
-//! What clients want and say has subjects of its own (`cluster/clients`). Every call is a request of its own and is answered by one event or by none.
+//! What clients want and say has subjects of its own (`cluster/clients`). Every call is a request of its own and is
+//! answered by one event or by none.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

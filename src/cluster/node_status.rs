@@ -1,13 +1,12 @@
 //! How a node stands: written by its runner once a turn, read by the operator's calls.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use backbone::node::Node;
 use backbone::turn::NodeReadiness;
 use feed_log::entry::term::TermReason;
 use feed_log::entry::{EntryBody, LogEntry};
-use tokio::sync::watch;
 
 use crate::access::cluster_status::{ClusterStatus, ClusterTakeover};
 use crate::cluster::members::MemberList;
@@ -27,12 +26,22 @@ pub struct NodeStatus {
     takeover: Option<ClusterTakeover>,
 }
 
+/// Shared by the runner and the operator's calls. Nobody waits for a change.
+#[derive(Clone, Default)]
+pub struct SharedStatus(Arc<Mutex<NodeStatus>>);
+
+impl SharedStatus {
+    pub fn lock(&self) -> MutexGuard<'_, NodeStatus> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// What the operator's calls read.
 #[derive(Clone)]
 pub struct StatusView {
     pub feed: String,
     pub node_name: String,
-    pub status: watch::Receiver<NodeStatus>,
+    pub status: SharedStatus,
     pub members: Arc<MemberList>,
 }
 
@@ -75,7 +84,7 @@ impl NodeStatus {
 
 impl StatusView {
     pub fn read(&self) -> ClusterStatus {
-        let status = self.status.borrow().clone();
+        let status = self.status.lock().clone();
         let members = self.members.alive(Instant::now());
         let offset = status.next_offset.saturating_sub(1);
         let others = members.iter().filter(|member| member.epoch == status.epoch).map(|member| member.offset);

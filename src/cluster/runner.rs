@@ -22,7 +22,7 @@ use crate::cluster::applier::Applier;
 use crate::cluster::clients::held_feed::{ClientAllowance, HeldFeed};
 use crate::cluster::collector::Collector;
 use crate::cluster::meters::ClusterMeters;
-use crate::cluster::node_status::NodeStatus;
+use crate::cluster::node_status::SharedStatus;
 use crate::words::ids::Epoch;
 use crate::words::stamp::Stamp;
 
@@ -88,7 +88,7 @@ pub struct RunnerSigns {
     pub held: watch::Sender<Option<HeldFeed>>,
     /// Of the ingester; none if there is none.
     pub term: watch::Sender<Option<u64>>,
-    pub status: watch::Sender<NodeStatus>,
+    pub status: SharedStatus,
 }
 
 /// A node that has not shown anything yet.
@@ -204,8 +204,11 @@ impl<B: Backbone> Core<B> {
     async fn turn(&mut self) -> Result<(), ClusterError> {
         self.act().await?;
         let RunnerSigns { term, status, .. } = &self.runner.told;
-        status.send_modify(|status| status.turned(&self.runner.node, self.readiness));
-        let held = status.borrow().held_term();
+        let held = {
+            let mut status = status.lock();
+            status.turned(&self.runner.node, self.readiness);
+            status.held_term()
+        };
         term.send_if_modified(|term| std::mem::replace(term, held) != held);
         self.runner.meters.heals.absolute(self.runner.node.heals());
         Ok(())
@@ -300,7 +303,7 @@ impl<B: Backbone> Core<B> {
     fn tell_of(&self, entry: &LogEntry, now: Stamp) {
         let lag_ms = now.wall_ms.saturating_sub(entry.header.sent_ms);
         self.runner.meters.applied(entry, lag_ms);
-        self.runner.told.status.send_modify(|status| status.applied(entry, lag_ms));
+        self.runner.told.status.lock().applied(entry, lag_ms);
     }
 
     fn applier(&mut self, epoch: u64) -> &mut Applier {

@@ -19,6 +19,31 @@ use tokio_tungstenite::{WebSocketStream, accept_async};
 /// How a connection's end is seen may take so long.
 const NOTICE: Duration = Duration::from_millis(60);
 
+/// What it speaks, for a server: items are topics, requests are answered by their number.
+pub const PROFILE: &str = r#"
+profile = 1
+name = "fake-feed"
+[subscribe]
+send = '{"op":"sub","items":${items|json},"id":${req}}'
+unsubscribe = '{"op":"unsub","items":${items|json},"id":${req}}'
+ack = { per = "list", id = "/id", ok = "/ok", bad = ["/bad"] }
+[client]
+send = '{"say":${data},"about":${item|json}}'
+request = { id = "/id", timeout = "10s" }
+[[on]]
+name = "granted"
+as = "ack"
+when = ['/ok exists']
+[[on]]
+name = "gone"
+as = "ignore"
+when = ['/gone exists']
+[[on]]
+name = "data"
+as = "data"
+topic = "${/topic}"
+"#;
+
 #[derive(Clone)]
 pub struct FakeFeed {
     address: SocketAddr,

@@ -43,7 +43,6 @@ pub struct WantBoard {
 
 #[derive(Debug)]
 struct NodeWants {
-    topics_max: usize,
     version: u64,
     topics: HashSet<Arc<str>>,
     hash: TopicsHash,
@@ -73,7 +72,6 @@ impl WantBoard {
             return Vec::new();
         }
         let wants = self.nodes.entry(node).or_insert_with(|| NodeWants {
-            topics_max: self.topics_max,
             version: 0,
             topics: HashSet::new(),
             hash: TopicsHash::default(),
@@ -92,14 +90,16 @@ impl WantBoard {
                 true
             }
             WantNews::Change { .. } => false,
-            WantNews::Whole { piece, is_last, topics } => match wants.take_piece(version, piece, is_last, topics) {
-                Some(all) => {
-                    removed = wants.topics.difference(&all).cloned().collect();
-                    added = all.difference(&wants.topics).cloned().collect();
-                    true
+            WantNews::Whole { piece, is_last, topics } => {
+                match wants.take_piece(version, (piece, is_last), topics, self.topics_max) {
+                    Some(all) => {
+                        removed = wants.topics.difference(&all).cloned().collect();
+                        added = all.difference(&wants.topics).cloned().collect();
+                        true
+                    }
+                    None => wants.pieces.is_some(),
                 }
-                None => wants.pieces.is_some(),
-            },
+            }
         };
         let is_applied = !added.is_empty() || !removed.is_empty();
         let mut changes = Vec::new();
@@ -108,7 +108,10 @@ impl WantBoard {
             wants.hash = wants.hash.toggled(&topic);
             lower(&mut self.counts, topic, &mut changes);
         }
-        for topic in added.into_iter().filter(|topic| !wants.topics.contains(topic)).collect::<Vec<_>>() {
+        for topic in added {
+            if wants.topics.contains(&topic) {
+                continue;
+            }
             // The same text in memory for all nodes.
             let known = self.counts.get_key_value(&topic).map(|(known, _)| known.clone());
             let has_room = wants.topics.len() < self.topics_max && self.wants < self.topics_max * NODES_PER_TOPIC;
@@ -117,11 +120,10 @@ impl WantBoard {
                 continue;
             }
             let topic = known.unwrap_or(topic);
-            if wants.topics.insert(topic.clone()) {
-                self.wants += 1;
-                wants.hash = wants.hash.toggled(&topic);
-                raise(&mut self.counts, topic, &mut changes);
-            }
+            wants.topics.insert(topic.clone());
+            self.wants += 1;
+            wants.hash = wants.hash.toggled(&topic);
+            raise(&mut self.counts, topic, &mut changes);
         }
         if is_applied || (is_known && wants.pieces.is_none()) {
             wants.version = wants.version.max(version);
@@ -155,15 +157,15 @@ impl NodeWants {
     fn take_piece(
         &mut self,
         version: u64,
-        piece: u32,
-        is_last: bool,
+        (piece, is_last): (u32, bool),
         topics: Vec<Arc<str>>,
+        topics_max: usize,
     ) -> Option<HashSet<Arc<str>>> {
         let (of, next, mut held) = self.pieces.take().unwrap_or((version, 0, Vec::new()));
         let (next, held) = match piece {
             0 => (1, topics),
             _ if of == version && next == piece => {
-                let room = self.topics_max.saturating_sub(held.len());
+                let room = topics_max.saturating_sub(held.len());
                 held.extend(topics.into_iter().take(room));
                 (next + 1, held)
             }
