@@ -75,6 +75,8 @@ pub struct Ingester {
     attempts: u32,
     /// Looks that could not read the end of the log.
     unread: u32,
+    /// Since when each look has found no log.
+    missing_since: Option<Duration>,
     /// A new epoch is to begin, and why.
     epoch_wanted: Option<TermReason>,
     epoch_begun_at: Option<Duration>,
@@ -121,6 +123,7 @@ impl Ingester {
             committed_at: turn.now,
             attempts: 0,
             unread: 0,
+            missing_since: None,
             epoch_wanted: None,
             epoch_begun_at: None,
         };

@@ -18,6 +18,9 @@ use crate::turn::{NodeCommand, Turn};
 
 /// Between two questions to the log about an unclear outcome.
 pub const ASK_AGAIN: Duration = Duration::from_millis(100);
+/// No log is made sooner. Before, the deletion of another one may be under way: nats-server forgets a stream first and
+/// removes its files then, also those of a stream that was made meanwhile, which then takes nothing any more.
+const DELETION: Duration = Duration::from_millis(500);
 /// Looks at an end that cannot be read: two seconds.
 const UNREAD_MAX: u32 = 20;
 
@@ -94,7 +97,13 @@ impl Ingester {
             node: self.builder.node(),
             kept: follower.kept(),
         };
-        let verdict = self.patience(append.verdict(report), report);
+        let verdict = append.verdict(report);
+        let verdict = if verdict == AppendVerdict::Create {
+            self.after_deletion(turn.now)
+        } else {
+            self.missing_since = None;
+            self.patience(verdict, report)
+        };
         match verdict {
             AppendVerdict::Ask => self.stage = Stage::Waiting { until: turn.now + ASK_AGAIN },
             AppendVerdict::Create => {
@@ -136,6 +145,12 @@ impl Ingester {
             AppendVerdict::Deposed => return self.end_reign(turn),
         }
         Reign::GoesOn
+    }
+
+    /// There is no log.
+    fn after_deletion(&mut self, now: Duration) -> AppendVerdict {
+        let since = *self.missing_since.get_or_insert(now);
+        if now < since + DELETION { AppendVerdict::Ask } else { AppendVerdict::Create }
     }
 
     /// An entry at the end that cannot be read for long is damaged, and whoever wrote it may have gone further.

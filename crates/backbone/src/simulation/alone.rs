@@ -70,7 +70,7 @@ impl NodeAlone {
         while let Some(command) = commands.pop_front() {
             match command {
                 NodeCommand::Log { call, request } => {
-                    let (reply, _) = self.log.serve(0, request, 0);
+                    let (reply, _) = self.log.serve(0, request, micros(self.now));
                     let event = NodeEvent::Replied { call, reply: reply.expect("it answers") };
                     commands.extend(self.node.handle(self.now, 0, event));
                 }
@@ -80,6 +80,10 @@ impl NodeAlone {
             }
         }
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    time.as_micros() as u64
 }
 
 fn frame(topic: &str, bytes: usize) -> LoggedItem {
@@ -154,7 +158,7 @@ fn a_log_that_is_made_again_is_filled_with_what_is_kept() {
         alone.append(vec![frame("t", 1)]).expect("it fits");
     }
     let (entries, position) = (alone.log.last(), *alone.node.follower().position());
-    alone.log.vanish();
+    alone.log.vanish(micros(alone.now));
     alone.give(NodeEvent::Reconnected);
     alone.run(Duration::from_secs(1));
     assert!(alone.log.last() >= entries, "{} of {entries}", alone.log.last());

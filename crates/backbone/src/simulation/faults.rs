@@ -164,7 +164,7 @@ impl ClusterSimulation {
     /// What is under way to the log is lost with its process, and all connections are made anew.
     fn lose(&mut self, fault: Fault) {
         match fault {
-            Fault::LogDeleted => self.log.vanish(),
+            Fault::LogDeleted => self.log.vanish(self.now),
             _ => {
                 let count = self.rng.random_range(1..30);
                 self.log.lose_tail(count);

@@ -9,9 +9,12 @@ use feed_log::entry::item::LoggedItem;
 use feed_log::entry::{Deflate, EntryBody, EntryPlace, LogEntry, PartCount};
 
 use crate::log::{CallId, LogBounds, LogRange, LogReply, LogRequest, LogSequence, SharedLog, StoredBytes};
+use crate::simulation::MS;
 
 /// Entries that are read at once.
 const READ_MAX: usize = 64;
+/// A deletion is under way for so long, and takes along what is made meanwhile.
+const DELETION: u64 = 200 * MS;
 /// Older ones are dropped.
 const RETAINED: usize = 600;
 
@@ -52,6 +55,9 @@ struct Alteration {
 
 pub struct SimLog {
     exists: bool,
+    deleted_until: u64,
+    /// Its files are gone: it takes nothing.
+    is_hollow: bool,
     first: u64,
     entries: Vec<Option<Bytes>>,
     /// It answers again then.
@@ -68,6 +74,8 @@ impl SimLog {
     pub fn new() -> SimLog {
         SimLog {
             exists: false,
+            deleted_until: 0,
+            is_hollow: false,
             first: 1,
             entries: Vec::new(),
             silent_until: 0,
@@ -105,11 +113,13 @@ impl SimLog {
         let mut stored = None;
         let reply = match request {
             LogRequest::Create => {
+                self.is_hollow |= !self.exists && now < self.deleted_until;
                 self.exists = true;
                 LogReply::Created
             }
             LogRequest::Tail if !self.exists => LogReply::Missing,
             _ if !self.exists => LogReply::Unavailable,
+            LogRequest::Append { .. } if self.is_hollow => LogReply::Refused,
             LogRequest::Append { expected, .. } if expected.0 != self.last() => LogReply::Refused,
             LogRequest::Append { entry, .. } => {
                 let sequence = LogSequence(self.last() + 1);
@@ -192,8 +202,10 @@ impl SimLog {
         self.newest_term = newest.map_or(0, |bytes| EntryHeader::decode(bytes).expect("it was committed").term);
     }
 
-    pub fn vanish(&mut self) {
-        (self.exists, self.first) = (false, 1);
+    /// Somebody deletes it.
+    pub fn vanish(&mut self, now: u64) {
+        (self.exists, self.first, self.deleted_until) = (false, 1, now + DELETION);
+        self.is_hollow = false;
         self.entries.clear();
         self.losses += 1;
     }

@@ -161,23 +161,26 @@ fn frame(node: u64, number: u64) -> LoggedItem {
 }
 
 /// Until each node has shown some more frames.
-async fn go_on(nodes: &[RunningNode], world: &World, after: &str) {
+async fn go_on(nodes: &[RunningNode], world: &World, server: &NatsProcess, after: &str) {
     let before: Vec<u64> = nodes.iter().map(|node| world.shows(node.number).frames).collect();
     let more = 300;
-    eventually(after, || {
+    eventually(after, world, server, || {
         assert!(nodes.iter().all(|node| !node.task.is_finished()), "a node has failed after {after}");
         nodes.iter().zip(&before).all(|(node, before)| world.shows(node.number).frames >= before + more)
     })
     .await;
 }
 
-async fn eventually(what: &str, is_so: impl Fn() -> bool) {
+async fn eventually(what: &str, world: &World, server: &NatsProcess, is_so: impl Fn() -> bool) {
     let waiting = timeout(Duration::from_secs(60), async {
         while !is_so() {
             sleep(Duration::from_millis(10)).await;
         }
     });
-    assert!(waiting.await.is_ok(), "expected within a minute: {what}");
+    if waiting.await.is_err() {
+        let shown = world.shown.lock().expect("whole").clone();
+        panic!("expected within a minute: {what}; nodes: {shown:#?}; log of the server:\n{}", server.log());
+    }
 }
 
 fn epoch(nodes: &[RunningNode], world: &World) -> u64 {
@@ -192,35 +195,35 @@ async fn offsets_keep_their_content_whatever_becomes_of_the_server_and_its_store
     for number in 1..=NODES as u64 {
         nodes.push(RunningNode::start(number, &server.url(), &world).await);
     }
-    go_on(&nodes, &world, "the start").await;
+    go_on(&nodes, &world, &server, "the start").await;
     let first = epoch(&nodes, &world);
 
     server.kill();
     let copy = server.copy_store();
     server.run_again();
-    go_on(&nodes, &world, "kill -9 of the server").await;
+    go_on(&nodes, &world, &server, "kill -9 of the server").await;
 
     server.signal("STOP");
     sleep(Duration::from_millis(1200)).await;
     server.signal("CONT");
-    go_on(&nodes, &world, "SIGSTOP of the server").await;
+    go_on(&nodes, &world, &server, "SIGSTOP of the server").await;
 
     server.kill();
     server.put_store(&copy);
     server.run_again();
-    go_on(&nodes, &world, "a store of before").await;
+    go_on(&nodes, &world, &server, "a store of before").await;
 
     nodes[0].log.delete().await;
-    go_on(&nodes, &world, "STREAM.DELETE").await;
+    go_on(&nodes, &world, &server, "STREAM.DELETE").await;
     assert_eq!(epoch(&nodes, &world), first, "the ingester has filled the log again");
 
     let ingester = nodes.iter().position(|node| world.shows(node.number).is_ingester).expect("one appends");
     nodes.remove(ingester).kill(&world);
-    go_on(&nodes, &world, "the end of the ingester").await;
+    go_on(&nodes, &world, &server, "the end of the ingester").await;
     assert_eq!(epoch(&nodes, &world), first, "a witness has taken over");
 
     nodes.push(RunningNode::start(4, &server.url(), &world).await);
-    go_on(&nodes, &world, "another node").await;
+    go_on(&nodes, &world, &server, "another node").await;
 
     // Nobody is left who knows what the log had.
     server.kill();
@@ -232,7 +235,7 @@ async fn offsets_keep_their_content_whatever_becomes_of_the_server_and_its_store
     }
     // Before, they show what the store has.
     let is_ingester = |node: &RunningNode| world.shows(node.number).is_ingester;
-    eventually("a node is the ingester", || nodes.iter().any(is_ingester)).await;
-    go_on(&nodes, &world, "the end of all nodes, and a store of before").await;
+    eventually("a node is the ingester", &world, &server, || nodes.iter().any(is_ingester)).await;
+    go_on(&nodes, &world, &server, "the end of all nodes, and a store of before").await;
     assert_ne!(epoch(&nodes, &world), first, "clients are told by another epoch");
 }

@@ -41,6 +41,13 @@ impl NatsProcess {
         format!("nats://{}", self.address)
     }
 
+    /// The end of what it has logged.
+    pub fn log(&self) -> String {
+        let log = std::fs::read_to_string(self.folder.with_extension("log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+
     /// Ends it at once.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
@@ -78,12 +85,14 @@ impl Drop for NatsProcess {
         self.kill();
         let _ = std::fs::remove_dir_all(&self.folder);
         let _ = std::fs::remove_dir_all(self.folder.with_extension("copy"));
+        let _ = std::fs::remove_file(self.folder.with_extension("log"));
     }
 }
 
 fn run(program: &Path, address: SocketAddr, folder: &Path) -> Child {
     let mut command = Command::new(program);
     command.args(["-js", "-a", "127.0.0.1", "-p", &address.port().to_string(), "-sd"]).arg(folder);
+    command.arg("-l").arg(folder.with_extension("log"));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let child = command.spawn().expect("nats-server starts");
     let deadline = Instant::now() + Duration::from_secs(30);
