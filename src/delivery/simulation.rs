@@ -447,7 +447,11 @@ impl Simulation {
         }
         for (offset, what) in self.model.offsets(topic).filter(|(offset, _)| *offset > since) {
             let skipped = client.skipped.iter().any(|(from, to)| (*from..=*to).contains(&offset));
-            let part = matches!(what, ModelKind::Snapshot | ModelKind::Delta | ModelKind::Status(TopicStatusKind::Gap));
+            let part = match what {
+                ModelKind::Snapshot | ModelKind::Delta => true,
+                ModelKind::Status(TopicStatusKind::Gap) => published.value.is_none(),
+                _ => false,
+            };
             let superseded = part && offset < known.base;
             let arrived = known.seen.contains(&offset);
             assert!(skipped || superseded || arrived, "{topic} {offset} was neither sent nor reported as skipped");

@@ -61,8 +61,12 @@ pub fn replay_slice(
 /// The frame as it is replayed to a session that may lack some before the base of the topic; none if it is superseded.
 fn replayed<'f>(frame: &'f Frame, retained: &'f Retained) -> Option<&'f Frame> {
     let Some(base) = retained.base() else { return Some(frame) };
-    let is_part =
-        matches!(frame.kind, FrameKind::Snapshot | FrameKind::Delta { .. } | FrameKind::Status(TopicStatusKind::Gap));
+    let is_part = match frame.kind {
+        FrameKind::Snapshot | FrameKind::Delta { .. } => true,
+        // A snapshot fills it; a value fills nothing.
+        FrameKind::Status(TopicStatusKind::Gap) => !matches!(base.kind, FrameKind::Value { .. }),
+        _ => false,
+    };
     match frame.offset.cmp(&base.offset) {
         Ordering::Less if is_part => None,
         Ordering::Equal => Some(base.whole()),
