@@ -8,6 +8,7 @@
 # make page-performance  frames a second and memory of the page in Chromium at 5,000 messages a second; ten minutes, or SECONDS=60
 # make screenshots  writes docs/screenshots; needs Chromium and pngquant
 # make hostile  one attacker of each kind against a server with 1000 honest clients; a table, in some 5 minutes
+# make soak   clients, feed faults, reloads and kills for twenty minutes, or MINUTES=120; what is left of them
 # make conformance  clients/conformance with every client: Node, Chromium, Firefox, Python; some 8 minutes; CLIENTS=TEXT chooses
 # make lint   what must be clean before a commit
 # make model  the bus's shared memory under loom, in every order of its threads
@@ -24,6 +25,7 @@ FUZZ_SECONDS ?= 20
 RUNS ?= 1
 BESIDE ?=
 HOSTILE ?=
+MINUTES ?= 20
 MUTANTS ?=
 CLIENTS ?=
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -31,7 +33,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Reaches the recipes through the environment, so that no character of a URL is special to the shell.
 export FEED
 
-.PHONY: run cluster deb build build-tests test setup conformance lint model mutants mutants-short fuzz bench bench-watchlists bench-peers hostile page-performance screenshots
+.PHONY: run cluster deb build build-tests test setup conformance lint model mutants mutants-short fuzz bench bench-watchlists bench-peers hostile soak page-performance screenshots
 
 # A certificate for development is valid for 30 days.
 run: build
@@ -85,6 +87,9 @@ screenshots: build setup
 # HOSTILE takes options, such as --only did-you-mean, or --program PATH for another build.
 hostile: build
 	ulimit -n $$(ulimit -Hn) 2>/dev/null; $(CARGO) bench --locked --bench hostile -- $(HOSTILE)
+
+soak: build
+	ulimit -n $$(ulimit -Hn) 2>/dev/null; $(CARGO) bench --locked --bench soak -- --minutes $(MINUTES)
 
 conformance: setup
 	@clients/conformance/matrix $(CLIENTS)
