@@ -5,7 +5,7 @@ pub(crate) mod clustering;
 mod configuration_digest;
 pub(crate) mod demand;
 mod fault_injection;
-mod file_shares;
+pub(crate) mod file_shares;
 pub(crate) mod gatekeeping;
 mod measuring;
 mod opening;
@@ -405,7 +405,7 @@ pub(crate) fn profile(config: &Config) -> Result<Profile, AppError> {
     })
 }
 
-fn shards(config: &Config) -> usize {
+pub(crate) fn shards(config: &Config) -> usize {
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     Some(config.shards.count).filter(|count| *count > 0).unwrap_or_else(cores)
 }

@@ -39,6 +39,7 @@ use crate::certificate;
 use crate::check::check;
 use crate::config::error::ConfigError;
 use crate::config::{self, ConfigSources, Effective, document, logs, variables};
+use crate::doctor::{self, Verdict};
 use crate::health;
 use crate::settings::listener::ListenAddress;
 use crate::simulator::replay::Speed;
@@ -54,6 +55,7 @@ Examples:
   fanline replay capture.jsonl --speed max --loop     a recording as a feed
   fanline bench --capacity                            how many clients can this machine serve?
   fanline check fanline.toml                          is this file valid?
+  fanline doctor --config fanline.toml                what on this machine will hurt?
   fanline health                                      does the server on this machine work?
   fanline config --config fanline.toml                the values in force, and where each comes from
   fanline token --secret-file secret.txt --sub alice  a token for development
@@ -129,6 +131,19 @@ enum CliCommand {
         /// Configuration file (TOML).
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
+    },
+    /// Look at this machine and a configuration, and say what will hurt: exit code 1 if the server would not work.
+    ///
+    /// Accepts the server's settings too. It changes nothing, and sends nothing to the feed.
+    Doctor {
+        /// A running server: its limits and its cgroup count, instead of those of this shell.
+        #[arg(long, value_name = "PID")]
+        pid: Option<u32>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        settings: Settings,
     },
     /// Connect to a feed, show its topics with rates and a sample, and stop.
     Probe {
@@ -269,6 +284,18 @@ fn perform(command_line: CommandLine, variables: Vec<(OsString, OsString)>) -> R
                 }
             };
             print(health::ask(&url, Duration::from_secs(seconds))?)
+        }
+        Some(CliCommand::Doctor { pid, json, settings }) => {
+            let examination = doctor::examine(&load(settings)?, &variables, pid);
+            if json {
+                print(serde_json::to_string_pretty(&examination).expect("text and words"))?;
+            } else {
+                print(&examination)?;
+            }
+            match examination.count(Verdict::Fault) {
+                0 => Ok(()),
+                faults => Err(CommandFailure::Unfit { faults }),
+            }
         }
         Some(CliCommand::Probe { url, profile, subscribe, topic, seconds, config }) => {
             let mut settings = Settings { file: config, flags: Vec::new() };

@@ -34,7 +34,7 @@
 //!
 //! | floor | rooms | what they hold |
 //! |---|---|---|
-//! | top | [`app`], [`config`], [`cli`], [`check`], [`health`], [`certificate`], [`mod@bench`] | wiring, and the load tool |
+//! | top | [`app`], [`config`], [`cli`], [`check`], [`doctor`], [`health`], [`certificate`], [`mod@bench`] | wiring, and the load tool |
 //! | | [`edge`] | listening, HTTP, the upgrade |
 //! | | [`intake`], [`delivery`], [`simulator`], [`identity`] | from the feed to the bus; from the bus to the clients; a feed without a network; whose tokens are good for what |
 //! | | [`bus`] | publisher, log, retained values, demand |
@@ -65,6 +65,7 @@ pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod delivery;
+pub mod doctor;
 pub mod edge;
 pub mod health;
 pub mod identity;

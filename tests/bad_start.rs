@@ -287,3 +287,46 @@ fn client_requests_need_a_profile_that_defines_them() {
     let args = ["ws://127.0.0.1:9/feed", "--upstream-send", "chat.*", "--listen", "127.0.0.1:0"];
     check_refusal(&args, WRONG, &["expected `[client] send` in profile `generic`", "leave `upstream.send` empty"]);
 }
+
+#[test]
+fn doctor_names_what_hurts_with_a_remedy_below_it() {
+    let venue = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("ws://{}/feed?key=geheim", venue.local_addr().expect("bound"));
+    let file = file("doctor.toml", &format!("listen = '127.0.0.1:0'\n[upstream]\nurl = '{url}'\n"));
+    let args = ["doctor", "--config", text(&file)];
+    let (status, stdout, stderr) = run(&args, &[]);
+    let has = |verdict: &str, subject: &str| {
+        let mut lines = stdout.lines();
+        lines.any(|line| line.strip_prefix(verdict).is_some_and(|rest| rest.trim_start().starts_with(subject)))
+    };
+    assert_eq!(status.code(), Some(0), "{stdout}{stderr}");
+    assert!(
+        has("ok", "configuration") && has("ok", "listener `127.0.0.1:0`") && has("ok", "feed `127.0.0.1:"),
+        "{stdout}"
+    );
+    assert!(has("note", "proxy in front") && !stdout.contains("geheim"), "{stdout}");
+
+    drop(venue);
+    let (status, stdout, stderr) = run(&[&args[..], &["--json"]].concat(), &[]);
+    assert_eq!(status.code(), Some(FAILED), "{stdout}{stderr}");
+    assert!(stderr.starts_with("error: expected a machine without faults, found 1, "), "{stderr}");
+    let examination: serde_json::Value = serde_json::from_str(&stdout).expect("JSON");
+    let findings = examination["findings"].as_array().expect("a list");
+    let faults: Vec<_> = findings.iter().filter(|finding| finding["verdict"] == "fault").collect();
+    assert!(matches!(&faults[..], [fault] if fault["remedy"].is_string()), "{stdout}");
+
+    let refused = file.with_file_name("doctor-refused.toml");
+    std::fs::write(&refused, "[upstream]\nurl = 'ws://127.0.0.1:9/'\nprofile = 'no-such'\n")
+        .expect("a writable folder");
+    let (_, stdout, _) = run(&["doctor", "--config", text(&refused)], &[]);
+    assert!(stdout.starts_with("fault    configuration "), "{stdout}");
+}
+
+#[test]
+fn doctor_sees_a_running_server_as_it_is() {
+    let server = Program::serve_within(300, &[], &[]);
+    let (_, stdout, _) = run(&["doctor", "--pid", &server.pid().to_string()], &[]);
+    assert!(stdout.contains("the limit is 300: room for "), "{stdout}");
+    assert!(stdout.contains("-> set LimitNOFILE="), "{stdout}");
+    assert!(!stdout.contains("listener `"), "its listeners are its own: {stdout}");
+}

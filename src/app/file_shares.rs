@@ -1,6 +1,7 @@
 //! How the limit of open files is shared among clients, connections and what the server itself needs.
 
 use crate::edge::settings::{ConnectionLimits, Settings as EdgeSettings};
+use crate::identity::tiers::VIEWS_MAX;
 use crate::open_files::{Shares, open_files_limit, raise_open_files_limit};
 use crate::settings::table::Config;
 
@@ -45,8 +46,18 @@ pub(super) fn share_open_files(config: &Config, spools: usize) -> Shares {
 
 /// Shares of the limit of open files as it is.
 pub(super) fn shares(config: &Config, spools: usize) -> Shares {
+    shares_of(config, spools, open_files_limit())
+}
+
+/// What is wanted, and what another limit of open files allows of it.
+pub(crate) fn wanted_and_allowed(config: &Config, limit: u64) -> (Shares, Shares) {
+    let spools = if config.delay.spool_dir.is_some() { VIEWS_MAX } else { 0 };
+    (wanted(config), shares_of(config, spools, limit))
+}
+
+fn shares_of(config: &Config, spools: usize, limit: u64) -> Shares {
     let upstreams = config.upstream.legs * config.upstream.connections;
-    wanted(config).within(open_files_limit(), (shards(config), upstreams, spools))
+    wanted(config).within(limit, (shards(config), upstreams, spools))
 }
 
 fn wanted(config: &Config) -> Shares {

@@ -52,6 +52,7 @@ pub(super) struct Reload {
 pub(super) struct ReloadMeters {
     applied: metrics::Counter,
     refused: metrics::Counter,
+    is_refused: metrics::Gauge,
     digest: metrics::Gauge,
 }
 
@@ -59,9 +60,10 @@ impl ReloadMeters {
     pub(super) fn new(meters: &Meters, digest: &ConfigurationDigest) -> ReloadMeters {
         let counter = |result| meters.counter(&names::RELOADS, &[("result", result)]);
         let (applied, refused) = (counter("applied"), counter("refused"));
-        let meters = ReloadMeters { applied, refused, digest: meters.gauge(&names::CONFIGURATION_DIGEST, &[]) };
-        meters.digest.set(digest.number());
-        meters
+        let is_refused = meters.gauge(&names::RELOAD_REFUSED, &[]);
+        let digest_gauge = meters.gauge(&names::CONFIGURATION_DIGEST, &[]);
+        digest_gauge.set(digest.number());
+        ReloadMeters { applied, refused, is_refused, digest: digest_gauge }
     }
 }
 
@@ -71,6 +73,7 @@ impl Reload {
     /// Errors: what is wrong; all that was in force stays.
     pub(super) fn run(&self, cause: &str) -> Result<ReloadOutcome, OperatorError> {
         let outcome = self.read_and_apply();
+        self.meters.is_refused.set(f64::from(u8::from(outcome.is_err())));
         match &outcome {
             Ok(outcome) => {
                 self.meters.applied.increment(1);

@@ -35,6 +35,8 @@ pub(super) enum CommandFailure {
     Admin(#[from] AdminError),
     #[error(transparent)]
     Audit(#[from] AuditError),
+    #[error("expected a machine without faults, found {faults}, listed above; each has its remedy below it")]
+    Unfit { faults: usize },
     #[error("expected to start threads: {0}; raise the limit of processes (ulimit -u)")]
     Runtime(io::Error),
     #[error("expected to write to stdout: {0}")]
@@ -60,7 +62,10 @@ impl CommandFailure {
             CommandFailure::Health(error) => error.is_usage(),
             CommandFailure::Admin(error) => error.is_usage(),
             CommandFailure::Audit(error) => error.is_usage(),
-            CommandFailure::Certificate(_) | CommandFailure::Runtime(_) | CommandFailure::Output(_) => false,
+            CommandFailure::Certificate(_)
+            | CommandFailure::Unfit { .. }
+            | CommandFailure::Runtime(_)
+            | CommandFailure::Output(_) => false,
         };
         let mut report = String::new();
         let mut cause: Option<&dyn Error> = Some(self);

@@ -145,6 +145,10 @@ impl Program {
         self.child.try_wait().expect("a child of ours").is_none()
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Memory that the process holds; none where the system has no /proc.
     pub fn resident_bytes(&self) -> Option<u64> {
         fanline::bench::cpu::usage(self.child.id()).map(|usage| usage.resident_bytes)

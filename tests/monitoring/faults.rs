@@ -274,6 +274,16 @@ fn key_server() -> SocketAddr {
     address
 }
 
+fn a_reload_is_refused(prometheus: &Prometheus, configuration: &str, server: &Program) {
+    let valid = std::fs::read_to_string(configuration).expect("it was written");
+    std::fs::write(configuration, format!("{valid}\n[limits]\nsession_max = 1\n")).expect("writable");
+    server.signal("HUP");
+    prometheus.fires("FanlineReloadRefused", server.addr());
+    std::fs::write(configuration, valid).expect("writable");
+    server.signal("HUP");
+    prometheus.clears("FanlineReloadRefused", server.addr());
+}
+
 fn keys_are_missing(prometheus: &Prometheus, gate: &Relay, server: &Program) {
     prometheus.fires("FanlineKeysMissing", server.addr());
     prometheus.fires("FanlineKeysNotFetched", server.addr());
@@ -314,7 +324,8 @@ fn alerts_fire_with_a_fault_of_the_real_server_and_clear_when_it_is_over() {
          [auth.tier.all]\ntopics = ['>']\n[auth.anonymous]\ntier = 'all'\n",
         gate.ws("/keys").replace("ws://", "http://")
     );
-    let keyless = Program::serve(&["--config", &profile("issuer.toml", &issuer)], &[]);
+    let issuer = profile("issuer.toml", &issuer);
+    let keyless = Program::serve(&["--config", &issuer], &[]);
 
     let servers = [
         &lost, &stopped, &limited, &narrow, &slow, &held, &crowded, &unknown, &delayed, &items, &hangs, &certified,
@@ -347,6 +358,9 @@ fn alerts_fire_with_a_fault_of_the_real_server_and_clear_when_it_is_over() {
         }
         scope.spawn(|| a_certificate_is_near_its_end(prometheus, stem, &certified));
         scope.spawn(|| the_audit_log_cannot_be_written(prometheus, &days, &audited));
-        scope.spawn(|| keys_are_missing(prometheus, &gate, &keyless));
+        scope.spawn(|| {
+            keys_are_missing(prometheus, &gate, &keyless);
+            a_reload_is_refused(prometheus, &issuer, &keyless);
+        });
     });
 }

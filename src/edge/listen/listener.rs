@@ -11,7 +11,7 @@ use crate::edge::listen::socket_file::{self, SocketFile};
 use crate::settings::listener::{ListenAddress, ListenEndpoint};
 
 /// Connections that may wait to be accepted: two seconds at 2,000 per second. The kernel's somaxconn may be lower.
-pub(in crate::edge) const BACKLOG: i32 = 4096;
+pub(crate) const BACKLOG: i32 = 4096;
 
 /// Bound, and not accepting yet.
 pub(in crate::edge) struct BoundListener {

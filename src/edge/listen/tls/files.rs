@@ -164,6 +164,17 @@ impl Settings {
         let speaks_tls = self.listen.iter().any(|address| address.tls);
         speaks_tls.then(|| TlsFiles::load(self.tls.clone(), meters).map(Arc::new)).transpose()
     }
+
+    /// Names of the certificates, and when each ends, Unix time in seconds.
+    ///
+    /// # Errors
+    /// One of them cannot be used.
+    pub fn certificate_ends(&self) -> Result<Vec<(String, u64)>, TlsFileError> {
+        let provider = provider();
+        let load = |files: &String| ServerCertificate::load(files, &provider);
+        let ends = |certificate: ServerCertificate| (certificate.name, certificate.not_after);
+        self.tls.certificates.iter().map(|files| load(files).map(ends)).collect()
+    }
 }
 
 fn marks(settings: &TlsSettings) -> Vec<FileMark> {
