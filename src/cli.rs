@@ -39,7 +39,7 @@ use crate::certificate;
 use crate::check::check;
 use crate::config::error::ConfigError;
 use crate::config::{self, ConfigSources, Effective, document, logs, variables};
-use crate::doctor::{self, Verdict};
+use crate::doctor::{self, Severity};
 use crate::health;
 use crate::settings::listener::ListenAddress;
 use crate::simulator::replay::Speed;
@@ -292,7 +292,7 @@ fn perform(command_line: CommandLine, variables: Vec<(OsString, OsString)>) -> R
             } else {
                 print(&examination)?;
             }
-            match examination.count(Verdict::Fault) {
+            match examination.count(Severity::Fault) {
                 0 => Ok(()),
                 faults => Err(CommandFailure::Unfit { faults }),
             }

@@ -304,15 +304,15 @@ fn doctor_names_what_hurts_with_a_remedy_below_it() {
         has("ok", "configuration") && has("ok", "listener `127.0.0.1:0`") && has("ok", "feed `127.0.0.1:"),
         "{stdout}"
     );
-    assert!(has("note", "proxy in front") && !stdout.contains("geheim"), "{stdout}");
+    assert!(has("hint", "proxy in front") && !stdout.contains("geheim"), "{stdout}");
 
     drop(venue);
     let (status, stdout, stderr) = run(&[&args[..], &["--json"]].concat(), &[]);
     assert_eq!(status.code(), Some(FAILED), "{stdout}{stderr}");
     assert!(stderr.starts_with("error: expected a machine without faults, found 1, "), "{stderr}");
     let examination: serde_json::Value = serde_json::from_str(&stdout).expect("JSON");
-    let findings = examination["findings"].as_array().expect("a list");
-    let faults: Vec<_> = findings.iter().filter(|finding| finding["verdict"] == "fault").collect();
+    let facts = examination["facts"].as_array().expect("a list");
+    let faults: Vec<_> = facts.iter().filter(|fact| fact["severity"] == "fault").collect();
     assert!(matches!(&faults[..], [fault] if fault["remedy"].is_string()), "{stdout}");
 
     let refused = file.with_file_name("doctor-refused.toml");

@@ -2,7 +2,7 @@
 
 use crate::app;
 use crate::doctor::machine::Machine;
-use crate::doctor::{Finding, Verdict, bytes};
+use crate::doctor::{Fact, Severity, bytes};
 use crate::edge::listen::listener::BACKLOG;
 use crate::identity::tables::TierTable;
 use crate::identity::tiers::VIEWS_MAX;
@@ -18,7 +18,7 @@ const SESSION_BYTES: u64 = 6 << 10;
 /// Client requests of a shard, and their answers.
 const REQUEST_BYTES: u64 = 32 << 20;
 
-pub fn findings(config: &Config, tiers: &[TierTable], machine: &Machine) -> Vec<Finding> {
+pub fn facts(config: &Config, tiers: &[TierTable], machine: &Machine) -> Vec<Fact> {
     let shards = app::shards(config);
     let clients = config.limits.sessions_max.saturating_add(config.http.connections_max);
     [
@@ -34,7 +34,7 @@ pub fn findings(config: &Config, tiers: &[TierTable], machine: &Machine) -> Vec<
     .collect()
 }
 
-fn open_files(config: &Config, machine: &Machine) -> Option<Finding> {
+fn open_files(config: &Config, machine: &Machine) -> Option<Fact> {
     const SUBJECT: &str = "open files";
     let limit = machine.open_files_max()?;
     let (wanted, shares) = app::file_shares::wanted_and_allowed(config, limit);
@@ -43,26 +43,26 @@ fn open_files(config: &Config, machine: &Machine) -> Option<Finding> {
         shares.sessions_max, wanted.sessions_max, shares.connections_max, wanted.connections_max
     );
     if shares == wanted {
-        return Some(Finding::fine(SUBJECT, found));
+        return Some(Fact::fine(SUBJECT, found));
     }
     let needed = wanted.files_max + wanted.files_max / 10;
     let remedy = format!(
         "set LimitNOFILE={needed} in systemd, `--ulimit nofile={needed}` in Docker, or lower limits.sessions_max"
     );
-    Some(Finding::new(Verdict::Warning, SUBJECT, found, remedy))
+    Some(Fact::new(Severity::Warning, SUBJECT, found, remedy))
 }
 
-fn memory(mut parts: Vec<(&'static str, u64)>, machine: &Machine) -> Option<Finding> {
+fn memory(mut parts: Vec<(&'static str, u64)>, machine: &Machine) -> Option<Fact> {
     let (max, whose) = machine.memory_max()?;
     let sum = parts.iter().fold(0_u64, |sum, (_, part)| sum.saturating_add(*part));
     let found = format!("{whose} has {}, the settings allow {} at most", bytes(max), bytes(sum));
     if sum <= max {
-        return Some(Finding::fine("memory", found));
+        return Some(Fact::fine("memory", found));
     }
     parts.sort_by_key(|(_, part)| std::cmp::Reverse(*part));
     let most: Vec<String> = parts.iter().take(3).map(|(name, part)| format!("{name} ({})", bytes(*part))).collect();
     let remedy = format!("lower what weighs most: {}; docs/operations/memory.md", most.join(", "));
-    Some(Finding::new(Verdict::Warning, "memory", found, remedy))
+    Some(Fact::new(Severity::Warning, "memory", found, remedy))
 }
 
 /// What each setting allows, docs/operations/memory.md.
@@ -83,31 +83,31 @@ fn memory_bounds(config: &Config, tiers: &[TierTable], shards: u64) -> Vec<(&'st
     ]
 }
 
-fn cores(machine: &Machine, shards: usize) -> Option<Finding> {
+fn cores(machine: &Machine, shards: usize) -> Option<Fact> {
     let cores = machine.cores_max()?;
     let found = format!("the cgroup allows {cores} cores, and there are {shards} shards");
     if shards as f64 <= cores.ceil() {
-        return Some(Finding::fine("cores", found));
+        return Some(Fact::fine("cores", found));
     }
     let remedy = format!("set `shards.count = {}`, or raise the quota: a throttled shard delivers late", cores.ceil());
-    Some(Finding::new(Verdict::Warning, "cores", found, remedy))
+    Some(Fact::new(Severity::Warning, "cores", found, remedy))
 }
 
-fn accept_queue(machine: &Machine) -> Option<Finding> {
+fn accept_queue(machine: &Machine) -> Option<Fact> {
     const SUBJECT: &str = "accept queue";
     let most = *machine.sysctl("net.core.somaxconn")?.first()?;
     let found = format!("net.core.somaxconn is {most}, fanline asks for {BACKLOG}");
     if most >= BACKLOG as u64 {
-        return Some(Finding::fine(SUBJECT, found));
+        return Some(Fact::fine(SUBJECT, found));
     }
     let remedy = format!(
         "`sysctl -w net.core.somaxconn={BACKLOG}`: when all clients reconnect at once, those beyond the queue wait a second and more"
     );
-    Some(Finding::new(Verdict::Warning, SUBJECT, found, remedy))
+    Some(Fact::new(Severity::Warning, SUBJECT, found, remedy))
 }
 
 /// Of a proxy on this machine, each connection needs a port.
-fn ports(config: &Config, machine: &Machine) -> Option<Finding> {
+fn ports(config: &Config, machine: &Machine) -> Option<Fact> {
     let range = machine.sysctl("net.ipv4.ip_local_port_range")?;
     let [from, to] = range[..] else { return None };
     let (ports, wanted) = ((to + 1).saturating_sub(from), config.limits.sessions_max as u64);
@@ -121,24 +121,24 @@ fn ports(config: &Config, machine: &Machine) -> Option<Finding> {
         ports * loopbacks
     );
     if ports * loopbacks >= wanted {
-        return Some(Finding::fine("ports", found));
+        return Some(Fact::fine("ports", found));
     }
     let remedy = "listen on a unix socket, or on more addresses (127.0.0.2, …), or `sysctl -w net.ipv4.ip_local_port_range='1024 65535'`";
-    Some(Finding::new(Verdict::Note, "ports", found, remedy))
+    Some(Fact::new(Severity::Hint, "ports", found, remedy))
 }
 
-fn conntrack(machine: &Machine, clients: u64) -> Option<Finding> {
+fn conntrack(machine: &Machine, clients: u64) -> Option<Fact> {
     let most = *machine.sysctl("net.netfilter.nf_conntrack_max")?.first()?;
     let now = machine.sysctl("net.netfilter.nf_conntrack_count").and_then(|count| count.first().copied());
     let found = format!("nf_conntrack_max is {most}, in use: {}", now.unwrap_or(0));
     if most.saturating_sub(now.unwrap_or(0)) >= clients {
-        return Some(Finding::fine("conntrack", found));
+        return Some(Fact::fine("conntrack", found));
     }
     let remedy = format!(
         "the kernel drops new connections once the table is full: `sysctl -w net.netfilter.nf_conntrack_max={}`, or exempt the port (notrack)",
         (2 * clients).max(most)
     );
-    Some(Finding::new(Verdict::Warning, "conntrack", found, remedy))
+    Some(Fact::new(Severity::Warning, "conntrack", found, remedy))
 }
 
 #[cfg(test)]
@@ -151,8 +151,8 @@ mod tests {
         crate::config::load_text(Some(&file), &crate::config::ConfigSources::default()).expect("valid").config
     }
 
-    fn verdicts(findings: &[Finding]) -> Vec<(&str, Verdict)> {
-        findings.iter().map(|finding| (finding.subject.as_str(), finding.verdict)).collect()
+    fn severities(facts: &[Fact]) -> Vec<(&str, Severity)> {
+        facts.iter().map(|fact| (fact.subject.as_str(), fact.severity)).collect()
     }
 
     #[test]
@@ -171,8 +171,8 @@ mod tests {
             ],
         );
         let subjects = ["open files", "memory", "cores", "accept queue", "conntrack"];
-        let expected: Vec<_> = subjects.iter().map(|subject| (*subject, Verdict::Warning)).collect();
-        assert_eq!(verdicts(&findings(&settings, &[], &small)), expected);
+        let expected: Vec<_> = subjects.iter().map(|subject| (*subject, Severity::Warning)).collect();
+        assert_eq!(severities(&facts(&settings, &[], &small)), expected);
 
         let large = machine(
             "large",
@@ -186,17 +186,17 @@ mod tests {
                 ("proc/sys/net/netfilter/nf_conntrack_max", "262144\n"),
             ],
         );
-        let expected: Vec<_> = subjects.iter().map(|subject| (*subject, Verdict::Fine)).collect();
-        assert_eq!(verdicts(&findings(&settings, &[], &large)), expected);
-        assert!(findings(&settings, &[], &machine("blind", &[])).is_empty(), "what cannot be seen is not judged");
+        let expected: Vec<_> = subjects.iter().map(|subject| (*subject, Severity::Fine)).collect();
+        assert_eq!(severities(&facts(&settings, &[], &large)), expected);
+        assert!(facts(&settings, &[], &machine("blind", &[])).is_empty(), "what cannot be seen is not judged");
     }
 
     #[test]
     fn the_remedy_for_memory_names_what_weighs_most() {
         let settings = config("[ring]\nbytes_max = \"2GiB\"\n[shards]\ncount = 1\n");
         let small = machine("ring", &[("proc/meminfo", "MemTotal: 4194304 kB\n")]);
-        let finding = memory(memory_bounds(&settings, &[], 1), &small).expect("memory is seen");
-        let remedy = finding.remedy.expect("one");
+        let fact = memory(memory_bounds(&settings, &[], 1), &small).expect("memory is seen");
+        let remedy = fact.remedy.expect("one");
         assert!(remedy.starts_with("lower what weighs most: ring.bytes_max (10.0 GiB), "), "{remedy}");
     }
 
@@ -204,10 +204,10 @@ mod tests {
     fn ports_are_counted_for_a_proxy_on_this_machine() {
         let range = [("proc/sys/net/ipv4/ip_local_port_range", "32768 60999\n")];
         let machine = machine("ports", &range);
-        let verdict = |lines: &str| ports(&config(lines), &machine).map(|finding| finding.verdict);
-        assert_eq!(verdict("listen = \"127.0.0.1:80\"\n"), Some(Verdict::Note));
-        assert_eq!(verdict("listen = \"127.0.0.1:80\"\n[limits]\nsessions_max = 20000\n"), Some(Verdict::Fine));
-        assert_eq!(verdict("listen = \"0.0.0.0:80\"\n"), None);
-        assert_eq!(verdict("listen = \"unix:/run/f\"\n"), None);
+        let severity = |lines: &str| ports(&config(lines), &machine).map(|fact| fact.severity);
+        assert_eq!(severity("listen = \"127.0.0.1:80\"\n"), Some(Severity::Hint));
+        assert_eq!(severity("listen = \"127.0.0.1:80\"\n[limits]\nsessions_max = 20000\n"), Some(Severity::Fine));
+        assert_eq!(severity("listen = \"0.0.0.0:80\"\n"), None);
+        assert_eq!(severity("listen = \"unix:/run/f\"\n"), None);
     }
 }

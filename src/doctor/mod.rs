@@ -20,10 +20,10 @@ use crate::doctor::machine::Machine;
 /// How a fact stands to the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Verdict {
+pub enum Severity {
     Fine,
     /// It depends on what doctor cannot see.
-    Note,
+    Hint,
     /// It will hurt under load, or later.
     Warning,
     /// The server does not start, or has no feed.
@@ -32,33 +32,33 @@ pub enum Verdict {
 
 /// One fact about the machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub struct Fact {
     pub subject: String,
-    pub verdict: Verdict,
+    pub severity: Severity,
     pub found: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
 }
 
-impl Finding {
-    fn fine(subject: impl Into<String>, found: impl Into<String>) -> Finding {
-        Finding { subject: subject.into(), verdict: Verdict::Fine, found: found.into(), remedy: None }
+impl Fact {
+    fn fine(subject: impl Into<String>, found: impl Into<String>) -> Fact {
+        Fact { subject: subject.into(), severity: Severity::Fine, found: found.into(), remedy: None }
     }
 
     fn new(
-        verdict: Verdict,
+        severity: Severity,
         subject: impl Into<String>,
         found: impl Into<String>,
         remedy: impl Into<String>,
-    ) -> Finding {
-        Finding { subject: subject.into(), verdict, found: found.into(), remedy: Some(remedy.into()) }
+    ) -> Fact {
+        Fact { subject: subject.into(), severity, found: found.into(), remedy: Some(remedy.into()) }
     }
 }
 
 /// All that was looked at.
 #[derive(Clone, Debug, Serialize)]
 pub struct Examination {
-    pub findings: Vec<Finding>,
+    pub facts: Vec<Fact>,
 }
 
 /// Looks at this machine. With `pid`, limits and cgroup are those of that process, and its listeners are its own.
@@ -68,33 +68,33 @@ pub fn examine(effective: &Effective, environment: &[(OsString, OsString)], pid:
     let config = &effective.config;
     let machine = Machine::new(pid);
     let configuration = match check::rehearse(config, &effective.auth) {
-        Ok(()) => Finding::fine("configuration", "a start accepts it"),
-        Err(error) => Finding::new(Verdict::Fault, "configuration", error.to_string(), "`fanline check` says the same"),
+        Ok(()) => Fact::fine("configuration", "a start accepts it"),
+        Err(error) => Fact::new(Severity::Fault, "configuration", error.to_string(), "`fanline check` says the same"),
     };
-    let mut findings = vec![configuration];
-    findings.extend(capacity::findings(config, &effective.auth.tiers, &machine));
+    let mut facts = vec![configuration];
+    facts.extend(capacity::facts(config, &effective.auth.tiers, &machine));
     if pid.is_none() {
-        findings.extend(reach::listeners(config));
+        facts.extend(reach::listeners(config));
     }
-    findings.extend(reach::proxies(config, environment));
-    findings.extend(reach::names(config));
-    findings.extend(storage::findings(config, &machine));
-    Examination { findings }
+    facts.extend(reach::proxies(config, environment));
+    facts.extend(reach::names(config));
+    facts.extend(storage::facts(config, &machine));
+    Examination { facts }
 }
 
 impl Examination {
-    pub fn count(&self, verdict: Verdict) -> usize {
-        self.findings.iter().filter(|finding| finding.verdict == verdict).count()
+    pub fn count(&self, severity: Severity) -> usize {
+        self.facts.iter().filter(|fact| fact.severity == severity).count()
     }
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for Severity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            Verdict::Fine => "ok",
-            Verdict::Note => "note",
-            Verdict::Warning => "warning",
-            Verdict::Fault => "fault",
+            Severity::Fine => "ok",
+            Severity::Hint => "hint",
+            Severity::Warning => "warning",
+            Severity::Fault => "fault",
         })
     }
 }
@@ -102,14 +102,14 @@ impl fmt::Display for Verdict {
 /// A line for each fact, and the remedy below it.
 impl fmt::Display for Examination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = self.findings.iter().map(|finding| finding.subject.chars().count()).max().unwrap_or(0);
-        for Finding { subject, verdict, found, remedy } in &self.findings {
-            writeln!(f, "{verdict:7}  {subject:width$}  {found}")?;
+        let width = self.facts.iter().map(|fact| fact.subject.chars().count()).max().unwrap_or(0);
+        for Fact { subject, severity, found, remedy } in &self.facts {
+            writeln!(f, "{severity:7}  {subject:width$}  {found}")?;
             if let Some(remedy) = remedy {
                 writeln!(f, "{:7}  {:width$}  -> {remedy}", "", "")?;
             }
         }
-        let (faults, warnings) = (self.count(Verdict::Fault), self.count(Verdict::Warning));
+        let (faults, warnings) = (self.count(Severity::Fault), self.count(Severity::Warning));
         write!(f, "faults: {faults}, warnings: {warnings}")
     }
 }
@@ -130,11 +130,11 @@ mod tests {
 
     #[test]
     fn a_remedy_stands_below_its_fact() {
-        let findings = vec![
-            Finding::fine("open files", "1024"),
-            Finding::new(Verdict::Warning, "accept queue", "128", "sysctl -w net.core.somaxconn=4096"),
+        let facts = vec![
+            Fact::fine("open files", "1024"),
+            Fact::new(Severity::Warning, "accept queue", "128", "sysctl -w net.core.somaxconn=4096"),
         ];
-        let shown = Examination { findings }.to_string();
+        let shown = Examination { facts }.to_string();
         let expected = "\
 ok       open files    1024
 warning  accept queue  128

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use url::Url;
 
 use crate::app;
-use crate::doctor::{Finding, Verdict};
+use crate::doctor::{Fact, Severity};
 use crate::settings::listener::{ListenAddress, ListenEndpoint};
 use crate::settings::table::Config;
 use crate::settings::trusted_proxies::TrustedProxies;
@@ -25,11 +25,11 @@ const SLOW_NAME: Duration = Duration::from_secs(1);
 const PROXY_VARIABLES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 
 /// Whether each address can be listened at.
-pub fn listeners(config: &Config) -> Vec<Finding> {
+pub fn listeners(config: &Config) -> Vec<Fact> {
     config.listen.iter().chain(&config.admin.listen).map(listener).collect()
 }
 
-fn listener(address: &ListenAddress) -> Finding {
+fn listener(address: &ListenAddress) -> Fact {
     let subject = format!("listener `{address}`");
     let tried = match &address.endpoint {
         ListenEndpoint::Tcp(address) => TcpListener::bind(address).map(|_| ()),
@@ -38,40 +38,40 @@ fn listener(address: &ListenAddress) -> Finding {
             _ => Err(io::ErrorKind::NotFound.into()),
         },
     };
-    let Err(error) = tried else { return Finding::fine(subject, "free") };
-    let (verdict, remedy) = match error.kind() {
+    let Err(error) = tried else { return Fact::fine(subject, "free") };
+    let (severity, remedy) = match error.kind() {
         io::ErrorKind::AddrInUse => {
-            (Verdict::Note, "if it is fanline that listens there, `--pid` looks at it; otherwise choose another port")
+            (Severity::Hint, "if it is fanline that listens there, `--pid` looks at it; otherwise choose another port")
         }
         io::ErrorKind::PermissionDenied => {
-            (Verdict::Fault, "a port below 1024 needs CAP_NET_BIND_SERVICE (AmbientCapabilities= in systemd)")
+            (Severity::Fault, "a port below 1024 needs CAP_NET_BIND_SERVICE (AmbientCapabilities= in systemd)")
         }
-        io::ErrorKind::NotFound => (Verdict::Fault, "create the directory; RuntimeDirectory= in systemd makes one"),
-        _ => (Verdict::Fault, "choose an address of this machine (`ip address`), or 0.0.0.0"),
+        io::ErrorKind::NotFound => (Severity::Fault, "create the directory; RuntimeDirectory= in systemd makes one"),
+        _ => (Severity::Fault, "choose an address of this machine (`ip address`), or 0.0.0.0"),
     };
-    Finding::new(verdict, subject, error.to_string(), remedy)
+    Fact::new(severity, subject, error.to_string(), remedy)
 }
 
 /// Proxies before the server, and on the way to the feed.
-pub fn proxies(config: &Config, environment: &[(OsString, OsString)]) -> Vec<Finding> {
-    let mut findings = Vec::new();
+pub fn proxies(config: &Config, environment: &[(OsString, OsString)]) -> Vec<Fact> {
+    let mut facts = Vec::new();
     let is_public = config.listen.iter().any(ListenAddress::is_public);
     if !is_public && config.proxy.trusted == TrustedProxies::default() {
         let found = "the server is reached from this machine alone, and trusts no proxy";
         let remedy =
             "with a proxy in front, set `proxy.trusted`: otherwise all clients share the limits of its address";
-        findings.push(Finding::new(Verdict::Note, "proxy in front", found, remedy));
+        facts.push(Fact::new(Severity::Hint, "proxy in front", found, remedy));
     }
     let is_set = |name: &&str| environment.iter().any(|(found, value)| found == *name && !value.is_empty());
     if let Some(name) = PROXY_VARIABLES.into_iter().find(is_set).filter(|_| config.upstream.proxy.is_none()) {
         let remedy = "if the feed is reached through it, set `upstream.proxy`";
-        findings.push(Finding::new(Verdict::Note, "proxy to the feed", format!("{name} is set, and not read"), remedy));
+        facts.push(Fact::new(Severity::Hint, "proxy to the feed", format!("{name} is set, and not read"), remedy));
     }
-    findings
+    facts
 }
 
 /// Whether what the server connects to has a name, and listens.
-pub fn names(config: &Config) -> Vec<Finding> {
+pub fn names(config: &Config) -> Vec<Fact> {
     let places = places(config);
     let (sender, receiver) = mpsc::channel();
     for (index, (_, host, port)) in places.iter().enumerate() {
@@ -85,7 +85,7 @@ pub fn names(config: &Config) -> Vec<Finding> {
     while let Ok((index, result)) = receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
         reached[index] = Some(result);
     }
-    places.into_iter().zip(reached).map(|((what, host, port), reached)| finding(what, &host, port, reached)).collect()
+    places.into_iter().zip(reached).map(|((what, host, port), reached)| fact(what, &host, port, reached)).collect()
 }
 
 struct Reached {
@@ -94,24 +94,24 @@ struct Reached {
 }
 
 /// The name and the port alone: a URL may hold a secret.
-fn finding(what: &str, host: &str, port: u16, reached: Option<io::Result<Reached>>) -> Finding {
+fn fact(what: &str, host: &str, port: u16, reached: Option<io::Result<Reached>>) -> Fact {
     let subject = format!("{what} `{host}:{port}`");
     match reached {
         Some(Ok(Reached { resolved_after, connected_after })) => {
             let (resolved, connected) = (resolved_after.as_millis(), connected_after.as_millis());
             let found = format!("resolved in {resolved} ms, connected in {connected} ms");
             if resolved_after < SLOW_NAME {
-                return Finding::fine(subject, found);
+                return Fact::fine(subject, found);
             }
             let remedy = "see /etc/resolv.conf: a dead server of names is asked first, each time";
-            Finding::new(Verdict::Warning, subject, found, remedy)
+            Fact::new(Severity::Warning, subject, found, remedy)
         }
         Some(Err(error)) => {
-            Finding::new(Verdict::Fault, subject, error.to_string(), "check the name, the port, DNS and the firewall")
+            Fact::new(Severity::Fault, subject, error.to_string(), "check the name, the port, DNS and the firewall")
         }
         None => {
             let found = format!("no answer within {} s", REACH.as_secs());
-            Finding::new(Verdict::Fault, subject, found, "see /etc/resolv.conf, and whether a firewall drops packets")
+            Fact::new(Severity::Fault, subject, found, "see /etc/resolv.conf, and whether a firewall drops packets")
         }
     }
 }
@@ -177,22 +177,22 @@ mod tests {
     fn a_port_is_free_or_taken_and_a_listener_is_reached_or_not() {
         let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = taken.local_addr().expect("bound");
-        assert_eq!(listener(&address.into()).verdict, Verdict::Note);
-        let place = |reached| finding("feed", "127.0.0.1", address.port(), Some(reached)).verdict;
-        assert_eq!(place(reach("127.0.0.1", address.port())), Verdict::Fine);
+        assert_eq!(listener(&address.into()).severity, Severity::Hint);
+        let place = |reached| fact("feed", "127.0.0.1", address.port(), Some(reached)).severity;
+        assert_eq!(place(reach("127.0.0.1", address.port())), Severity::Fine);
         drop(taken);
-        assert_eq!(listener(&address.into()).verdict, Verdict::Fine);
-        assert_eq!(place(reach("127.0.0.1", address.port())), Verdict::Fault);
+        assert_eq!(listener(&address.into()).severity, Severity::Fine);
+        assert_eq!(place(reach("127.0.0.1", address.port())), Severity::Fault);
         let slow = Reached { resolved_after: SLOW_NAME, connected_after: Duration::ZERO };
-        assert_eq!(place(Ok(slow)), Verdict::Warning);
-        assert_eq!(finding("feed", "127.0.0.1", 1, None).verdict, Verdict::Fault);
+        assert_eq!(place(Ok(slow)), Severity::Warning);
+        assert_eq!(fact("feed", "127.0.0.1", 1, None).severity, Severity::Fault);
     }
 
     #[test]
     fn a_proxy_variable_that_is_not_read_is_named() {
         let variables = [("ALL_PROXY".into(), "socks5://127.0.0.1".into())];
         let found = proxies(&Config::default(), &variables);
-        let subjects: Vec<&str> = found.iter().map(|finding| finding.subject.as_str()).collect();
+        let subjects: Vec<&str> = found.iter().map(|fact| fact.subject.as_str()).collect();
         assert_eq!(subjects, ["proxy in front", "proxy to the feed"]);
         assert!(found[1].found.starts_with("ALL_PROXY"));
     }
