@@ -174,6 +174,8 @@ const CATCH_UP: &[Fault] = &[
     fault(REPLAY, "Ordering::Less if is_part => None", "Ordering::Less if is_part => Some(frame)", SIMULATION),
     // A client that resumes at a base gets only the last change.
     fault(REPLAY, "Ordering::Equal => Some(base.whole())", "Ordering::Equal => Some(frame)", SIMULATION),
+    // A client that resumes is not told of a gap between values.
+    fault(REPLAY, "!matches!(base.kind, FrameKind::Value { .. })", "true", SIMULATION),
     // A frame between walk and stream is lost.
     fault(REPLAY, "        catch_up.cursor = next;", "        catch_up.cursor = next.next();", SIMULATION),
     // A paced session gets again what it had before it fell behind.
