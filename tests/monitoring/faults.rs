@@ -110,10 +110,9 @@ fn the_feed_is_lost(prometheus: &Prometheus, line: &Line, server: &Program) {
 
 fn nothing_is_scraped(rules: &str, server: &Program) {
     let prometheus = Prometheus::start("monitoring-no-server", rules, &[]).expect("it is there");
-    let is_firing = || prometheus.firing().iter().any(|alert| alert["labels"]["alertname"] == "FanlineNotScraped");
-    eventually("FanlineNotScraped fires", || is_firing().then_some(()));
+    prometheus.fires_anywhere("FanlineNotScraped");
     prometheus.look_at(&[server.addr()]);
-    eventually("FanlineNotScraped clears", || (!is_firing()).then_some(()));
+    prometheus.clears_anywhere("FanlineNotScraped");
 }
 
 /// It begins with invented prices, is stopped, and started with a feed again and again.

@@ -2,6 +2,7 @@
 //! queries, alerts fire and clear with the faults that they tell of, and each has a page.
 
 mod alert_rules;
+mod cluster_faults;
 mod dashboards;
 mod faults;
 mod prometheus;

@@ -70,6 +70,19 @@ impl Prometheus {
         alerts.into_iter().filter(|alert| alert["state"] == "firing").collect()
     }
 
+    /// Waits until it fires, whatever it is about.
+    pub fn fires_anywhere(&self, alert: &str) {
+        eventually(&format!("{alert} fires"), || self.fires_somewhere(alert).then_some(()));
+    }
+
+    pub fn clears_anywhere(&self, alert: &str) {
+        eventually(&format!("{alert} clears"), || (!self.fires_somewhere(alert)).then_some(()));
+    }
+
+    fn fires_somewhere(&self, alert: &str) -> bool {
+        self.firing().iter().any(|firing| firing["labels"]["alertname"] == alert)
+    }
+
     fn is_firing(&self, alert: &str, server: SocketAddr) -> Option<Value> {
         let instance = server.to_string();
         self.firing()
