@@ -9,6 +9,7 @@ use kit::cluster_nodes::{Feed, Nodes};
 use kit::eventually;
 use kit::fake_feed::FakeFeed;
 use kit::program::Program;
+use kit::relay::Relay;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
@@ -170,7 +171,7 @@ async fn a_snapshot_that_is_false_or_broken_neither_holds_up_a_start_nor_is_take
         liar.abort();
         let body = joined.get("/v1/snapshot").body;
         assert!(body.contains("\"filler\""), "{what}: what the log has is there");
-        assert_eq!(joined.get("/readyz").status, 200, "{what}");
+        assert_eq!(joined.get("/healthz").status, 200, "{what}");
     }
 }
 
@@ -247,22 +248,24 @@ const SHA256_OF_NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_was_away_for_longer_than_the_log_holds_has_the_values_of_the_others() {
     let Some(joining) = Joining::start("away-for-long").await else { return };
-    let ingester = joining.nodes.ingester();
-    let away = &joining.nodes.nodes[1 - ingester];
+    let (relay, shown) = (Relay::shut(), &joining.nodes.nodes[0]);
+    relay.open(joining.nodes.nats.address);
+    let url = format!("nats://{}", relay.addr());
+    let away = joining.nodes.node_with(&[SMALL, &[("CLUSTER_URLS", &url)]].concat());
     let mut client = Client::connect(&away.ws("/v1/ws?topics=old,later")).await;
     client.expect_op("welcome").await;
     client.expect_op("subscribed").await;
     assert!(client.frame().await.contains("of long ago"));
-    away.signal("STOP");
+    relay.cut();
+    eventually("it has no log", || (away.get("/readyz").status == 503).then_some(()));
     joining.publish("later", json!("meanwhile"));
-    let shown = &joining.nodes.nodes[ingester];
     shows(shown, "meanwhile");
     joining.fill_log(joining.log().await.1, shown).await;
-    away.signal("CONT");
-    let values = same_values(away, shown);
+    relay.open(joining.nodes.nats.address);
+    let values = same_values(&away, shown);
     assert!(values.to_string().contains("meanwhile"), "{values}");
     eventually("it is ready", || (away.get("/readyz").status == 200).then_some(()));
-    assert_eq!(snapshots(away, "taken"), 1.0);
+    assert_eq!(snapshots(&away, "taken"), 2.0, "when it joined, and now");
     // Its clients are told that they have missed something, and have the value.
     let mut told = Vec::new();
     while !told.iter().any(|text: &String| text.contains("meanwhile")) {
