@@ -2,90 +2,19 @@
 //! server holds the feed, and a client may go from one to the other.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::time::Instant;
 
 use futures_util::StreamExt;
 use kit::client::Client;
-use kit::fake_feed::{FakeFeed, PROFILE};
-use kit::http::{get, sum};
-use kit::nats::NatsServer;
+use kit::cluster_nodes::{Feed, NODES, Nodes};
+use kit::fake_feed::FakeFeed;
 use kit::program::{Program, run};
+use kit::relay::Relay;
 use kit::{DEADLINE, eventually};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
-
-const NODES: usize = 3;
-
-struct Nodes {
-    feed: Feed,
-    nats: NatsServer,
-    nodes: Vec<Program>,
-}
-
-/// One process, to which only the ingester connects.
-enum Feed {
-    Market(Program),
-    Fake(FakeFeed),
-}
-
-impl Nodes {
-    /// None if there is no nats-server.
-    fn start(test: &str, rate: &str) -> Option<Nodes> {
-        Nodes::share(test, Feed::Market(Program::simulate(&["--rate", rate])))
-    }
-
-    fn share(test: &str, feed: Feed) -> Option<Nodes> {
-        let nats = NatsServer::start(test)?;
-        let mut nodes = Nodes { feed, nats, nodes: Vec::new() };
-        for _ in 0..NODES {
-            let node = nodes.node();
-            nodes.nodes.push(node);
-        }
-        Some(nodes)
-    }
-
-    fn node(&self) -> Program {
-        let (nats, name) = (self.nats.url(), format!("node-{}", self.nodes.len()));
-        let settings = [
-            ("CLUSTER_URLS", &*nats),
-            ("CLUSTER_NODE_NAME", &name),
-            ("ADMIN_LISTEN", "127.0.0.1:0"),
-            ("SLOW_WRITE_DEADLINE", "10m"),
-        ];
-        match &self.feed {
-            Feed::Market(market) => Program::serve(&[&market.ws("/"), "--profile", "simulated"], &settings),
-            Feed::Fake(feed) => {
-                let profile = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cluster.toml");
-                std::fs::write(&profile, PROFILE).expect("a folder to write to");
-                let of_clients = [
-                    ("UPSTREAM_DEMAND", "on"),
-                    ("UPSTREAM_LINGER", "0s"),
-                    ("UPSTREAM_SEND", "chat.*"),
-                    ("UPSTREAM_REQUEST", "true"),
-                ];
-                let args = [&*feed.url(), "--profile", profile.to_str().expect("UTF-8")];
-                Program::serve(&args, &[&settings[..], &of_clients].concat())
-            }
-        }
-    }
-
-    fn gauge(node: &Program, name: &str) -> f64 {
-        let admin = node.admin_address().parse().expect("an address");
-        sum(&get(admin, "/metrics").body, name, "")
-    }
-
-    /// The node that holds the feed.
-    fn ingester(&self) -> usize {
-        eventually("one node is the ingester", || {
-            let holds = |node: &Program| Nodes::gauge(node, "fanline_cluster_ingester") == 1.0;
-            let found: Vec<usize> = (0..self.nodes.len()).filter(|index| holds(&self.nodes[*index])).collect();
-            (found.len() == 1).then(|| found[0])
-        })
-    }
-}
 
 /// What a client has been sent, by offset.
 #[derive(Default)]
@@ -258,6 +187,82 @@ async fn a_log_that_is_away_is_told_and_nothing_is_lost() {
     assert_eq!(Nodes::gauge(&nodes.nodes[0], "fanline_cluster_jumps_total"), 0.0);
 }
 
+/// What the log holds is asked of JetStream itself.
+async fn ask_log(nodes: &Nodes, call: &str) -> Value {
+    let nats = async_nats::connect(nodes.nats.url()).await.expect("nats-server listens");
+    let answer = nats.request(format!("$JS.API.STREAM.{call}.FANLINE_feed"), "".into()).await.expect("an answer");
+    serde_json::from_slice(&answer.payload).expect("JSON")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_is_deleted_is_made_again_at_the_same_offsets() {
+    let Some(nodes) = Nodes::start("deleted", "500") else { return };
+    let mut seen = Seen::default();
+    seen.read(&nodes.nodes[0], 500).await;
+    assert_eq!(ask_log(&nodes, "DELETE").await["success"], true);
+    let ingester = nodes.ingester();
+    let heals = || Nodes::gauge(&nodes.nodes[ingester], "fanline_cluster_heals_total");
+    eventually("the ingester gives it again what it had", || (heals() > 0.0).then_some(()));
+    seen.read(&nodes.nodes[1], seen.cursor + 500).await;
+    assert_eq!((seen.skipped, seen.gaps), (Vec::new(), 0));
+    assert!(ask_log(&nodes, "INFO").await["state"]["messages"].as_u64() > Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_hangs_is_replaced_and_follows_once_it_wakes() {
+    let Some(nodes) = Nodes::start("hangs", "500") else { return };
+    let ingester = nodes.ingester();
+    let (hung, other) = (&nodes.nodes[ingester], &nodes.nodes[(ingester + 1) % NODES]);
+    let mut seen = Seen::default();
+    seen.read(other, 300).await;
+    let mut again = Seen { epoch: seen.epoch.clone(), cursor: seen.cursor, ..Seen::default() };
+    hung.signal("STOP");
+    let holds = |node: &Program| Nodes::gauge(node, "fanline_cluster_ingester") == 1.0;
+    let others = || nodes.nodes.iter().enumerate().filter(|(index, _)| *index != ingester);
+    eventually("another one takes over", || others().any(|(_, node)| holds(node)).then_some(()));
+    let until = seen.cursor + 500;
+    seen.read(other, until).await;
+    hung.signal("CONT");
+    eventually("it has given the feed up", || (!holds(hung)).then_some(()));
+    let from = again.cursor;
+    again.read(hung, until).await;
+    for seen in [&seen, &again] {
+        assert_eq!(seen.skipped, [] as [Value; 0]);
+        let missing: Vec<u64> = (from + 1..=until).filter(|offset| !seen.messages.contains_key(offset)).collect();
+        assert_eq!(missing, [0; 0], "from {from} on");
+    }
+    check_equal(&[seen, again]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_with_a_cursor_that_its_node_has_not_reached_waits_for_it() {
+    let Some(nodes) = Nodes::start("lags", "500") else { return };
+    let relay = Relay::shut();
+    relay.open(nodes.nats.address);
+    let lagging = nodes.node_with(&[("CLUSTER_URLS", &format!("nats://{}", relay.addr()))]);
+    let mut client = Client::connect(&lagging.ws("/v1/ws")).await;
+    client.expect_op("welcome").await;
+    relay.cut();
+    let place = |node: &Program| {
+        let values = node.get("/v1/snapshot").json();
+        (values["epoch"].as_str().expect("an epoch").to_owned(), values["offset"].as_u64().expect("an offset"))
+    };
+    // What it has read of the log is shown by then.
+    let (_, behind) = place(&lagging);
+    let further = || Some(place(&nodes.nodes[0])).filter(|(_, offset)| *offset > behind + 200);
+    let (epoch, offset) = eventually("the others go on", further);
+    let since = format!("{epoch}:{offset}");
+    client.command(json!({"op": "subscribe", "topics": [">"], "since": since, "policy": "lossless"})).await;
+    let taken = || Nodes::gauge(&lagging, "fanline_commands_total");
+    eventually("it has heard the command", || (taken() == 1.0).then_some(()));
+    assert!(place(&lagging).1 < offset);
+    relay.open(nodes.nats.address);
+    client.expect_op("subscribed").await;
+    for next in offset + 1..offset + 100 {
+        assert_eq!(client.newest_offset().await, next);
+    }
+}
+
 /// How many connections to the feed have these items and none of those.
 fn carriers(feed: &FakeFeed, items: &[&str], others: &[&str]) -> usize {
     let ready = feed.ready(items);
@@ -338,5 +343,37 @@ async fn what_clients_of_any_node_want_and_say_reaches_the_feed_and_its_answer_t
         client.expect_op("sent").await;
     } else {
         assert_eq!(client.expect_op("error").await["code"], "upstream_down");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn topics_beyond_the_limit_are_refused_on_every_node() {
+    let feed = FakeFeed::open();
+    let own = [("LIMITS_TOPICS_MAX", "2")];
+    let Some(nodes) = Nodes::with("full", Feed::Fake(feed.clone()), NODES, &own) else { return };
+    let ingester = nodes.ingester();
+    let [mut first, mut second] = [Vec::new(), Vec::new()];
+    first.push(subscribed(&nodes.nodes[(ingester + 1) % NODES], &["t.1", "t.2"]).await);
+    eventually("both are wanted", || (carriers(&feed, &["t.1", "t.2"], &[]) == 1).then_some(()));
+    for topic in ["t.1", "t.2"] {
+        feed.publish(topic, &json!({"topic": topic, "value": 1}).to_string(), |_| false);
+        assert!(first[0].frame().await.contains(topic));
+    }
+    second.push(subscribed(&nodes.nodes[(ingester + 2) % NODES], &["t.3"]).await);
+    let refused = second[0].expect_op("refused").await;
+    assert_eq!(refused["topic"], "t.3", "clients of all nodes want two others");
+    assert!(refused["message"].as_str().is_some_and(|text| text.contains("clients of all servers")), "{refused}");
+
+    // Nobody wants these any more, but they have values.
+    drop(first);
+    eventually("the third is wanted", || (carriers(&feed, &["t.3"], &["t.1", "t.2"]) == 1).then_some(()));
+    feed.publish("t.3", &json!({"topic": "t.3", "value": 1}).to_string(), |_| false);
+    loop {
+        let notice: Value = serde_json::from_str(&second[0].text().await).expect("JSON");
+        assert_ne!(notice["reason"], "nothing_yet", "{notice}");
+        if notice["message"].as_str().is_some_and(|text| text.contains("topics.expire_after")) {
+            assert_eq!((&notice["op"], &notice["topic"]), (&json!("refused"), &json!("t.3")));
+            break;
+        }
     }
 }

@@ -399,3 +399,37 @@ async fn clients_that_subscribe_end_the_wait_of_a_feed_without_subscriptions() {
     assert_eq!(next(&mut client).await["topic"], "chat.rust");
     assert_eq!(state("live").status, 200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_for_which_the_table_has_no_room_is_refused_and_not_called_silent() {
+    let settings = [
+        ("UPSTREAM_DEMAND", "on"),
+        ("UPSTREAM_LINGER", "0s"),
+        ("UPSTREAM_FIRST_MESSAGE_TIMEOUT", "300ms"),
+        ("LIMITS_TOPICS_MAX", "2"),
+    ];
+    let harness = Harness::open(&settings).await;
+    let (mut first, _) = harness.client(&["t.1", "t.2"]).await;
+    for topic in ["t.1", "t.2"] {
+        tokio::task::block_in_place(|| harness.publish(topic, 1));
+        assert_eq!(frame(&mut first).await["topic"], topic);
+    }
+    first.command(json!({"op": "unsubscribe", "topics": ["t.1", "t.2"]})).await;
+    first.expect_op("unsubscribed").await;
+    let (mut second, answer) = harness.client(&["t.3"]).await;
+    assert_eq!(answer["pending"], json!(["t.3"]));
+    tokio::task::block_in_place(|| (1..=3).for_each(|number| harness.publish("t.3", number)));
+    let refused = loop {
+        let notice = next(&mut second).await;
+        if notice["op"] == "refused" {
+            break notice;
+        }
+        assert_ne!(notice["reason"], "topic_silent", "{notice}");
+    };
+    assert_eq!((&refused["topic"], refused.get("offset")), (&json!("t.3"), None));
+    let message = refused["message"].as_str().expect("a text");
+    assert!(message.contains("at most 2 topics") && message.contains("topics.expire_after"), "{message}");
+    let (mut third, _) = harness.client(&["t.3"]).await;
+    assert_eq!(next(&mut third).await["op"], "refused", "whoever asks later is told with the answer");
+    tokio::task::block_in_place(|| harness.until_metric("fanline_upstream_items_silent", "", 0.0));
+}

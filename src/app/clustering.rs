@@ -25,6 +25,7 @@ use crate::cluster::meters::ClusterMeters;
 use crate::cluster::nats::{NatsBackbone, NatsError, NatsTerms, check_urls};
 use crate::cluster::node_status::{SharedStatus, StatusView};
 use crate::cluster::runner::{BusFactory, ClusterError, FeedOrder, Joined, Joining, Runner, RunnerSigns};
+use crate::cluster::snapshots::giver::{BasisRequest, SnapshotGiver};
 use crate::cluster::stream::StreamTerms;
 use crate::intake::upstream::{Upstream, UpstreamError};
 use crate::settings::table::{Cluster, Config};
@@ -63,6 +64,8 @@ pub(super) struct ClusterNode {
     link: NodeLink,
     held: watch::Receiver<Option<HeldFeed>>,
     term: watch::Receiver<Option<u64>>,
+    /// Of other nodes that join.
+    asks: mpsc::Sender<BasisRequest>,
     pub reader: Reader,
     pub status: StatusView,
     pub feed: mpsc::UnboundedReceiver<FeedOrder>,
@@ -104,6 +107,7 @@ pub(super) fn join(
     let buses = buses((limits, history.clone()), meters.clone());
     let (held_feed, held) = watch::channel(None);
     let (held_term, term) = watch::channel(None);
+    let (asks, asked) = mpsc::channel(1);
     let status = SharedStatus::default();
     let told = RunnerSigns { held: held_feed, term: held_term, status: status.clone() };
     let (link, members, (joined, reader)) = runtime.block_on(async {
@@ -111,7 +115,18 @@ pub(super) fn join(
         let join = async {
             let (backbone, events) = NatsBackbone::connect(terms, node).await?;
             let (link, members, meters) = (backbone.link(), backbone.members(), cluster_meters);
-            let runner = Runner { node: decides, backbone, events, feed, buses, clients, told, clock, meters };
+            let runner = Runner {
+                node: decides,
+                backbone,
+                events,
+                snapshot_requests: asked,
+                feed,
+                buses,
+                clients,
+                told,
+                clock,
+                meters,
+            };
             Ok::<_, JoinError>((link, members, Joining::new(runner).join().await?))
         };
         tokio::select! {
@@ -121,7 +136,7 @@ pub(super) fn join(
         }
     })?;
     let status = StatusView { feed: settings.name.clone(), node_name: name, status, members };
-    Ok(Some(ClusterNode { runtime, joined, link, held, term, reader, status, feed: orders }))
+    Ok(Some(ClusterNode { runtime, joined, link, held, term, asks, reader, status, feed: orders }))
 }
 
 /// What a start can refuse without a connection.
@@ -142,7 +157,8 @@ impl ClusterNode {
         clients: ClientInput,
         clock: Clock,
     ) -> (impl FnOnce(watch::Receiver<bool>) -> io::Result<()> + Send, mpsc::UnboundedReceiver<FeedOrder>) {
-        let ClusterNode { runtime, joined, link, held, term, reader, feed, .. } = self;
+        let ClusterNode { runtime, joined, link, held, term, asks, reader, feed, .. } = self;
+        let snapshots = SnapshotGiver::new(link.clone(), reader.clone(), held.clone(), asks);
         let ClientInput { interest, requests } = clients;
         let demand = interest.map(|interest| NodeDemand::new(link.clone(), (interest, reader), held.clone(), clock));
         let requests = RequestForwarder::new(link, requests, (held, term), clock);
@@ -156,6 +172,7 @@ impl ClusterNode {
             tokio::select! {
                 ended = joined.run(stopped) => ended,
                 Err(error) = demand => Err(io::Error::other(error)),
+                Err(error) = snapshots.run() => Err(io::Error::other(error)),
                 Err(error) = requests.run() => Err(io::Error::other(error)),
             }
         };

@@ -34,6 +34,16 @@ impl Current {
         }
     }
 
+    /// As another server has it. Durations begin with the newest frame.
+    pub(super) fn restored(retained: Retained, count: u64, builds_up: bool) -> Current {
+        Current { count, arrived_ns: retained.newest().received.mono_ns, builds_up, retained }
+    }
+
+    /// Whether its value was built of snapshots and deltas, ever.
+    pub(super) fn builds_up(&self) -> bool {
+        self.builds_up
+    }
+
     /// Takes the topic's next frame.
     pub fn take(&mut self, frame: Arc<Frame>) {
         if !frame.is_status() {
@@ -86,6 +96,16 @@ impl Latest {
         } else {
             self.by_name.insert(frame.topic.name.clone(), Current::new(frame));
         }
+    }
+
+    /// Publisher only: what is retained of a topic, instead of what was.
+    pub(super) fn replace(&self, current: Current) {
+        self.by_name.insert(current.retained.newest().topic.name.clone(), current);
+    }
+
+    /// The offset of the topic's newest frame.
+    pub(super) fn newest_offset(&self, name: &str) -> Option<Offset> {
+        self.by_name.get(name).map(|current| current.retained.newest().offset)
     }
 
     /// Publisher only: whether the topic may be forgotten, because nothing has arrived since then, and the ring, which ends

@@ -105,6 +105,17 @@ pub(crate) fn publish_logged(publisher: &mut Publisher, offset: Offset, frame: &
     }
 }
 
+/// The same, of a frame that may be older than what is retained of its topic.
+pub(crate) fn refill_logged(publisher: &mut Publisher, offset: Offset, frame: &ArchivedFrame, now: Stamp) {
+    let published = match publisher.refill(frame.given(offset, now)) {
+        Err(PublishError::BadTopic(_) | PublishError::TooManyTopics { .. }) => publisher.refill(hole().given(offset, now)),
+        published => published,
+    };
+    if published.is_err() {
+        publisher.leap(Vec::new(), offset);
+    }
+}
+
 /// What stands at an offset that is for nobody.
 pub(crate) fn hole() -> ArchivedFrame {
     ArchivedFrame { topic: nameless(), received_ms: 0, content: FrameContent::Expired(Box::default()) }

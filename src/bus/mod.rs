@@ -18,6 +18,7 @@ pub mod private_directory;
 pub mod publisher;
 pub mod reader;
 pub mod retained;
+pub mod retained_topic;
 pub mod retention;
 pub mod signal;
 pub mod topic_status;

@@ -10,6 +10,7 @@
 //! next delta to a value that nobody checks any more. Invariants: the ring holds no frame of a topic that is forgotten; its number is given to another topic
 //! only when the ring no longer holds the frame that forgets it. So no two topics of the ring have the same number.
 
+pub mod refill;
 pub mod republish;
 
 use std::collections::VecDeque;

@@ -57,6 +57,39 @@ impl Retained {
         retained
     }
 
+    /// As another server retains it: what is kept, the newest transient frame, and the newest frame of all. None if
+    /// nothing can be retained so.
+    pub(super) fn restored(
+        newest: Arc<Frame>,
+        kept: VecDeque<Arc<Frame>>,
+        transient: Option<Arc<Frame>>,
+        had_events: bool,
+    ) -> Option<Retained> {
+        if !can_be_kept(&kept) {
+            return None;
+        }
+        let is_alone = match kept.front() {
+            Some(first) => kept.len() == 1 && first.offset == newest.offset && stands_alone(first) && transient.is_none(),
+            None => is_transient(&newest),
+        };
+        if is_alone {
+            return Some(Retained { newest, rest: None });
+        }
+        let deltas = kept.iter().filter(|frame| matches!(frame.kind, FrameKind::Delta { whole: None }));
+        let (deltas, deltas_bytes) =
+            deltas.fold((0, 0), |(count, bytes), delta| (count + 1, bytes + delta.payload.bytes.len()));
+        let holds_gap = kept.iter().any(|frame| is_gap(frame));
+        let rest = RetainedFrames { kept, deltas, deltas_bytes, holds_gap, had_events, transient };
+        Some(Retained { newest, rest: Some(Box::new(rest)) })
+    }
+
+    /// The newest transient frame, where it is retained besides the newest frame; and whether messages were among the
+    /// frames that are not kept.
+    pub(super) fn besides(&self) -> (Option<&Arc<Frame>>, bool) {
+        let rest = self.rest.as_ref();
+        (rest.and_then(|rest| rest.transient.as_ref()), rest.is_some_and(|rest| rest.had_events))
+    }
+
     /// Takes the topic's next frame.
     pub fn take(&mut self, frame: Arc<Frame>) {
         let alike = |is: fn(&Frame) -> bool| is(&frame) && is(&self.newest);
@@ -254,6 +287,20 @@ impl RetainedFrames {
     fn index_after(&self, after: Offset) -> usize {
         self.kept.partition_point(|frame| frame.offset <= after)
     }
+}
+
+/// Whether frames can be what is kept of a topic, by the invariants above.
+fn can_be_kept(kept: &VecDeque<Arc<Frame>>) -> bool {
+    let follows = |is: fn(&Frame) -> bool| kept.iter().skip(1).all(|frame| is(frame) || is_mark(frame));
+    let is_change = |frame: &Frame| matches!(frame.kind, FrameKind::Delta { whole: None }) || is_gap(frame);
+    let are_alike = kept.front().is_none_or(|first| match first.kind {
+        FrameKind::Value { .. } => follows(|frame| matches!(frame.kind, FrameKind::Value { .. })),
+        FrameKind::Snapshot | FrameKind::Delta { whole: Some(_) } => follows(is_change),
+        FrameKind::Status(TopicStatusKind::Gap) => follows(is_gap),
+        FrameKind::Status(_) => kept.len() == 1,
+        FrameKind::Delta { whole: None } | FrameKind::Transient | FrameKind::Expired(_) => false,
+    });
+    are_alike && kept.iter().is_sorted_by(|before, after| before.offset < after.offset)
 }
 
 /// A client that joins needs nothing else.

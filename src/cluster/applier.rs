@@ -5,9 +5,10 @@ use feed_log::entry::part::PartAssembly;
 use feed_log::entry::{EntryBody, LogEntry};
 
 use crate::bus::feed_state::{FeedState, StaleReason};
-use crate::bus::logged::{frame_of, hole, publish_logged};
+use crate::bus::logged::{ArchivedFrame, frame_of, hole, publish_logged, refill_logged};
 use crate::bus::publisher::Publisher;
 use crate::cluster::logged_state::feed_state;
+use crate::cluster::snapshots::PeerSnapshot;
 use crate::words::ids::Offset;
 use crate::words::stamp::Stamp;
 
@@ -18,15 +19,51 @@ pub struct Applier {
     feed: FeedState,
     /// Nobody answers for the log.
     is_cut_off: bool,
+    refills: Refills,
+}
+
+/// Frames that are older than what is retained of their topics, or will be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refills {
+    Nothing,
+    /// A snapshot follows.
+    BeforeSnapshot,
+    /// It has all up to this offset.
+    Until(Offset),
 }
 
 impl Applier {
-    pub fn new(publisher: Publisher) -> Applier {
-        Applier { publisher, parts: PartAssembly::default(), feed: FeedState::Connecting, is_cut_off: false }
+    /// With a snapshot to follow, what comes before it fills the ring.
+    pub fn new(publisher: Publisher, awaits_snapshot: bool) -> Applier {
+        let refills = if awaits_snapshot { Refills::BeforeSnapshot } else { Refills::Nothing };
+        Applier { publisher, parts: PartAssembly::default(), feed: FeedState::Connecting, is_cut_off: false, refills }
     }
 
     pub fn publisher(&self) -> &Publisher {
         &self.publisher
+    }
+
+    /// The state of the feed, between two entries that do not belong together.
+    pub fn feed_if_whole(&self) -> Option<FeedState> {
+        (!self.parts.is_within()).then(|| self.feed.clone())
+    }
+
+    /// What another server retains takes the place of what is retained here. After a hole readers are overrun, and what
+    /// it has of the entries that follow is not shown again; else they fill the ring.
+    pub fn begin_with(&mut self, snapshot: PeerSnapshot, is_after_hole: bool, now: Stamp) {
+        let PeerSnapshot { place, feed, topics } = snapshot;
+        let offset = Offset(place.offset);
+        if is_after_hole {
+            self.parts = PartAssembly::default();
+            self.publisher.leap_to(topics, offset, now);
+        } else {
+            self.publisher.restore(topics, now);
+            self.refills = Refills::Until(offset);
+        }
+        self.feed = feed;
+        if !self.is_cut_off {
+            self.publisher.announce(self.feed.clone());
+        }
     }
 
     /// Shows a committed entry, the next of all.
@@ -96,8 +133,19 @@ impl Applier {
             if offset > self.publisher.head()
                 && let Some(frame) = frame_of(item)
             {
-                publish_logged(&mut self.publisher, offset, &frame.renumbered(offset), now);
+                self.publish(offset, &frame.renumbered(offset), now);
             }
+        }
+    }
+
+    fn publish(&mut self, offset: Offset, frame: &ArchivedFrame, now: Stamp) {
+        match self.refills {
+            Refills::Until(last) if offset > last => self.refills = Refills::Nothing,
+            _ => {}
+        }
+        match self.refills {
+            Refills::Nothing => publish_logged(&mut self.publisher, offset, frame, now),
+            Refills::BeforeSnapshot | Refills::Until(_) => refill_logged(&mut self.publisher, offset, frame, now),
         }
     }
 
@@ -105,7 +153,7 @@ impl Applier {
     fn hold_until(&mut self, next: u64, now: Stamp) {
         while self.publisher.head().0 + 1 < next {
             let offset = self.publisher.head().next();
-            publish_logged(&mut self.publisher, offset, &hole(), now);
+            self.publish(offset, &hole(), now);
         }
     }
 }

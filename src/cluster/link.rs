@@ -46,6 +46,12 @@ impl NodeLink {
         subscriber.map_err(|error| NatsError::Subscribe(error.to_string()))
     }
 
+    /// Of the servers that listen so, one hears each message.
+    pub async fn listen_in_turn(&self, what: &str) -> Result<Subscriber, NatsError> {
+        let subscriber = self.client.queue_subscribe(self.subject(what), what.to_owned()).await;
+        subscriber.map_err(|error| NatsError::Subscribe(error.to_string()))
+    }
+
     /// Whether it was said. What is said while there is no connection is not kept until there is one.
     pub async fn publish(&self, what: &str, payload: Bytes) -> bool {
         self.is_connected() && self.client.publish(self.subject(what), payload).await.is_ok()

@@ -14,6 +14,8 @@ pub struct ClusterMeters {
     pub entries: Counter,
     pub jumps: Counter,
     pub lost: Counter,
+    pub snapshots_taken: Counter,
+    pub snapshots_dropped: Counter,
 }
 
 impl ClusterMeters {
@@ -26,6 +28,8 @@ impl ClusterMeters {
             heals: meters.counter(&names::CLUSTER_HEALS, &[]),
             entries: meters.counter(&names::CLUSTER_ENTRIES, &[]),
             jumps: meters.counter(&names::CLUSTER_JUMPS, &[]),
+            snapshots_taken: meters.counter(&names::CLUSTER_SNAPSHOTS, &[("result", "taken")]),
+            snapshots_dropped: meters.counter(&names::CLUSTER_SNAPSHOTS, &[("result", "dropped")]),
             lost: meters.counter(&names::CLUSTER_LOST, &[]),
         }
     }

@@ -3,9 +3,10 @@
 //!
 //! The feed publishes into a bus of its own, which no client sees. The collector takes the frames from there into the
 //! log, where they are given their offsets; the applier takes committed entries from the log into the bus that clients
-//! read. What clients want and say goes the other way (`clients`). `backbone` decides who is the ingester.
+//! read. A server that joins begins with what another one retains (`snapshots`). What clients want and say goes the other way (`clients`). `backbone` decides who is the ingester.
 
 pub mod applier;
+pub mod backbone_io;
 pub mod clients;
 pub mod collector;
 pub mod link;
@@ -15,4 +16,5 @@ pub mod meters;
 pub mod nats;
 pub mod node_status;
 pub mod runner;
+pub mod snapshots;
 pub mod stream;

@@ -10,7 +10,7 @@
 //! | `fanline.NAME.fork` | the epoch in which a node has found two histories |
 //!
 //! What clients want and say has subjects of its own (`cluster/clients`). Every call is a request of its own and is
-//! answered by one event or by none.
+//! answered by one event or by none. Snapshots have subjects of their own (`cluster/snapshots`).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,9 +26,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::cluster::backbone_io::{Backbone, BackboneEvents};
 use crate::cluster::link::NodeLink;
 use crate::cluster::members::MemberList;
-use crate::cluster::runner::Backbone;
+use crate::cluster::snapshots::{PeerSnapshot, taker};
 use crate::cluster::stream::{StreamApi, StreamTerms};
 
 /// Events that wait for the node: further ones wait in the client of NATS, whose overflow the node sees as missing.
@@ -57,6 +58,7 @@ pub struct NatsBackbone {
     node_name: String,
     members: Arc<MemberList>,
     events: mpsc::Sender<NodeEvent>,
+    found: mpsc::Sender<Option<PeerSnapshot>>,
     answering: Option<JoinHandle<()>>,
 }
 
@@ -75,8 +77,9 @@ impl NatsBackbone {
     ///
     /// # Errors
     /// An address or the credentials are not such.
-    pub async fn connect(terms: NatsTerms, node: u64) -> Result<(NatsBackbone, mpsc::Receiver<NodeEvent>), NatsError> {
+    pub async fn connect(terms: NatsTerms, node: u64) -> Result<(NatsBackbone, BackboneEvents), NatsError> {
         let (events, receiver) = mpsc::channel(EVENTS_MAX);
+        let (found, snapshots) = mpsc::channel(1);
         let told = events.clone();
         let mut options = ConnectOptions::new()
             .name(format!("fanline {}", terms.node_name))
@@ -96,9 +99,9 @@ impl NatsBackbone {
         let client = options.connect(terms.urls.clone()).await.map_err(|error| NatsError::Url(error.to_string()))?;
         let NatsTerms { node_name, stream, .. } = terms;
         let members = Arc::default();
-        let backbone = NatsBackbone { client, stream, node, node_name, members, events, answering: None };
+        let backbone = NatsBackbone { client, stream, node, node_name, members, events, found, answering: None };
         backbone.subscribe().await?;
-        Ok((backbone, receiver))
+        Ok((backbone, BackboneEvents { node: receiver, snapshots }))
     }
 
     pub fn link(&self) -> NodeLink {
@@ -220,6 +223,14 @@ impl Backbone for NatsBackbone {
 
     fn ask_hellos(&mut self) {
         self.publish("hello", Bytes::new());
+    }
+
+    fn ask_snapshot(&mut self) {
+        let (link, found) = (self.link(), self.found.clone());
+        tokio::spawn(async move {
+            let snapshot = taker::take(link).await;
+            let _ = found.send(snapshot).await;
+        });
     }
 
     fn report_fork(&mut self, epoch: u64) {

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backbone::log::{CallId, LogRequest};
+use backbone::follower::snapshot::SnapshotPlace;
 use backbone::node::{Node, NodeEvent};
 use backbone::turn::{JumpReason, NodeCommand, NodeReadiness};
 use feed_log::entry::LogEntry;
@@ -19,10 +19,13 @@ use crate::bus::reader::Reader;
 use crate::bus::signal::doorbell::Doorbell;
 use crate::bus::signal::pulse::Pulse;
 use crate::cluster::applier::Applier;
+use crate::cluster::backbone_io::{Backbone, BackboneEvents};
 use crate::cluster::clients::held_feed::{ClientAllowance, HeldFeed};
 use crate::cluster::collector::Collector;
 use crate::cluster::meters::ClusterMeters;
 use crate::cluster::node_status::SharedStatus;
+use crate::cluster::snapshots::giver::BasisRequest;
+use crate::cluster::snapshots::{PeerSnapshot, SnapshotBasis};
 use crate::words::ids::Epoch;
 use crate::words::stamp::Stamp;
 
@@ -33,18 +36,6 @@ const RESIGN_MAX: Duration = Duration::from_millis(500);
 
 /// Gaps that a takeover tells at most, where not every topic needs one.
 const GAPS_MAX: usize = 10_000;
-
-/// What reaches the log and the other nodes.
-pub trait Backbone: Send {
-    fn request(&mut self, call: CallId, request: LogRequest);
-    /// Whether anybody answers for the term.
-    fn ping(&mut self, term: u64);
-    /// From now on this node answers for the term; for none, if there is none.
-    fn answer_for(&mut self, term: Option<u64>);
-    fn tell(&mut self, hello: backbone::hello::NodeHello);
-    fn ask_hellos(&mut self);
-    fn report_fork(&mut self, epoch: u64);
-}
 
 /// What the feed is to do.
 pub enum FeedOrder {
@@ -74,7 +65,9 @@ pub struct BusFactory {
 pub struct Runner<B> {
     pub node: Node,
     pub backbone: B,
-    pub events: mpsc::Receiver<NodeEvent>,
+    pub events: BackboneEvents,
+    /// Asked for other nodes.
+    pub snapshot_requests: mpsc::Receiver<BasisRequest>,
     pub feed: mpsc::UnboundedSender<FeedOrder>,
     pub buses: BusFactory,
     pub clients: ClientAllowance,
@@ -104,6 +97,8 @@ pub struct Joined<B> {
 struct Core<B> {
     runner: Runner<B>,
     applier: Option<(Applier, Reader)>,
+    /// Of another node, until the log shows whether it counts.
+    snapshot: Option<PeerSnapshot>,
     readiness: NodeReadiness,
     stage: Option<OwnFeed>,
     notify: Arc<Notify>,
@@ -121,6 +116,7 @@ impl<B: Backbone> Joining<B> {
         let core = Core {
             runner,
             applier: None,
+            snapshot: None,
             readiness: NodeReadiness::Joining,
             stage: None,
             notify: Arc::new(Notify::new()),
@@ -223,9 +219,14 @@ impl<B: Backbone> Core<B> {
         }
         let takes = self.runner.node.is_ready_to_append() && self.stage.is_some();
         tokio::select! {
-            event = self.runner.events.recv() => {
+            event = self.runner.events.node.recv() => {
                 let event = event.ok_or(ClusterError::Disconnected)?;
                 self.handle(event)?;
+            }
+            Some(found) = self.runner.events.snapshots.recv() => self.hold(found)?,
+            Some(request) = self.runner.snapshot_requests.recv() => {
+                // Whoever asked may be gone.
+                let _ = request.send(self.snapshot_basis());
             }
             () = self.notify.notified(), if takes => {}
             () = sleep_until(until) => self.handle(NodeEvent::Tick)?,
@@ -263,6 +264,42 @@ impl<B: Backbone> Core<B> {
         self.obey(commands)
     }
 
+    fn hold(&mut self, found: Option<PeerSnapshot>) -> Result<(), ClusterError> {
+        let place = found.as_ref().map(|snapshot| snapshot.place);
+        self.snapshot = found;
+        self.handle(place.map_or(NodeEvent::NoSnapshot, NodeEvent::SnapshotFound))
+    }
+
+    /// What a snapshot for another node is made after: everything that is shown here, at this moment.
+    fn snapshot_basis(&self) -> Option<SnapshotBasis> {
+        let (applier, reader) = self.applier.as_ref().filter(|_| self.readiness == NodeReadiness::Ready)?;
+        let follower = self.runner.node.follower();
+        let (position, offset) = (*follower.position(), reader.head().0);
+        let read_from = follower.sequence_of(reader.tail().0);
+        let feed = applier.feed_if_whole()?;
+        Some(SnapshotBasis { place: SnapshotPlace { position, offset, read_from }, feed })
+    }
+
+    fn take_snapshot(&mut self, is_after_hole: bool, now: Stamp) {
+        let Some(snapshot) = self.snapshot.take() else { return };
+        let (offset, topics) = (snapshot.place.offset, snapshot.topics.len());
+        self.runner.meters.snapshots_taken.increment(1);
+        tracing::info!(offset, topics, "this node has what another one retains of all topics");
+        if is_after_hole {
+            self.runner.meters.jumps.increment(1);
+        }
+        self.applier(snapshot.place.position.epoch).begin_with(snapshot, is_after_hole, now);
+    }
+
+    fn drop_snapshot(&mut self, begins_anew: bool) {
+        self.snapshot = None;
+        self.runner.meters.snapshots_dropped.increment(1);
+        tracing::warn!("another server's snapshot does not fit the cluster's log; this server goes by the log alone");
+        if begins_anew {
+            self.applier = None;
+        }
+    }
+
     fn obey(&mut self, commands: Vec<NodeCommand>) -> Result<(), ClusterError> {
         let now = self.runner.clock.now();
         for command in commands {
@@ -287,6 +324,9 @@ impl<B: Backbone> Core<B> {
                     self.tell_of(&entry, now);
                     self.applier(entry.header.epoch).jump(entry, now);
                 }
+                NodeCommand::AskSnapshot => self.runner.backbone.ask_snapshot(),
+                NodeCommand::TakeSnapshot { is_after_hole } => self.take_snapshot(is_after_hole, now),
+                NodeCommand::DropSnapshot { begins_anew } => self.drop_snapshot(begins_anew),
                 NodeCommand::OpenFeed { term } => self.open_feed(term),
                 NodeCommand::CloseFeed => self.close_feed(),
                 NodeCommand::Answer { term } => self.runner.backbone.answer_for(term),
@@ -309,7 +349,8 @@ impl<B: Backbone> Core<B> {
     fn applier(&mut self, epoch: u64) -> &mut Applier {
         let open = || {
             let (publisher, reader) = (self.runner.buses.shown)(Epoch(epoch));
-            (Applier::new(publisher), reader)
+            // The newest frames come first then, and its values later.
+            (Applier::new(publisher, self.snapshot.is_some()), reader)
         };
         &mut self.applier.get_or_insert_with(open).0
     }

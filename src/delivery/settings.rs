@@ -18,8 +18,17 @@ pub struct Settings {
     pub raw: Raw,
     pub compression: CompressionSettings,
     pub access: AccessSettings,
+    /// How long a client waits that is ahead of this server, which may be behind others of its cluster; 0 without one.
+    pub behind_max: Duration,
     /// The feed is the simulated market; the greeting marks it as simulated.
     pub simulated: bool,
+}
+
+/// How long this server may be behind others of its cluster; a client that is ahead waits for it, and one that is further
+/// behind has lost its log. 0 without a cluster.
+pub fn behind_max(config: &Config) -> Duration {
+    const BEHIND_MAX: Duration = Duration::from_secs(5);
+    if config.cluster.urls.is_empty() { Duration::ZERO } else { BEHIND_MAX }
 }
 
 /// How long sessions may be here without a valid credential, where one is required.
@@ -65,6 +74,7 @@ impl Settings {
                 expiry_grace: config.auth.expiry_grace,
                 takes_command: config.auth.sources.iter().any(|source| source == "message"),
             },
+            behind_max: behind_max(config),
             simulated,
         }
     }

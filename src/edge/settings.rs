@@ -2,15 +2,13 @@
 
 use std::time::Duration;
 
+use crate::delivery::settings::behind_max;
 use crate::settings::listener::ListenAddress;
 use crate::settings::table::{AuthSettings, Config, TlsMinVersion};
 use crate::settings::trusted_proxies::{ProxyHeader, TrustedProxies};
 
 /// Time for answers under way after a stop.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A server of a cluster that is further behind has lost its log.
-const BEHIND_MAX: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -88,7 +86,7 @@ impl Settings {
             compression: config.compression.enabled,
             sessions_max: config.limits.sessions_max,
             sessions_per_address_max: limited(config.limits.sessions_per_address_max),
-            behind_max: if config.cluster.urls.is_empty() { Duration::ZERO } else { BEHIND_MAX },
+            behind_max: behind_max(config),
             patterns_max: config.limits.patterns_max,
             wildcards_max: config.limits.wildcards_max,
             refuses_raw_when_stale: config.raw.on_stale.closes(),

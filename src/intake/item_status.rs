@@ -40,6 +40,18 @@ impl ItemStatus {
         self.set(item, DemandStatus::Refused { message });
     }
 
+    /// It brings data, and there is no room for a further topic. Clients that want it are told once, until there is.
+    pub(super) fn set_without_room(&mut self, item: &str, max: usize) {
+        if self.is_refused(item) || !self.interest.as_ref().is_some_and(|interest| interest.is_wanted(item)) {
+            return;
+        }
+        let message = format!(
+            "expected at most {max} topics with a value (limits.topics_max), found more, of which clients may want none \
+             any more; they are forgotten after topics.expire_after, so try again later"
+        );
+        self.set_refused(item, message);
+    }
+
     fn set(&mut self, item: &str, status: DemandStatus) {
         self.interest.iter().for_each(|interest| interest.set_status(item, status.clone()));
         self.forget(item);
@@ -51,6 +63,11 @@ impl ItemStatus {
     /// Whether the item was reported as silent, and has been since.
     pub(super) fn is_silent(&self, item: &str) -> bool {
         self.items.get(item).is_some_and(is_silence)
+    }
+
+    /// Whether the item was reported as refused, and nothing of it was published since.
+    pub(super) fn is_refused(&self, item: &str) -> bool {
+        self.items.get(item).is_some_and(|status| !is_silence(status))
     }
 
     /// A client wants the item again: the last report still holds.

@@ -8,7 +8,7 @@ use metrics::{Counter, Gauge};
 
 use crate::bus::demand::interest::Interest;
 use crate::bus::feed_state::FeedState;
-use crate::bus::publisher::{Expiry, Publisher};
+use crate::bus::publisher::{Expiry, PublishError, Publisher};
 use crate::bus::retention::Retention;
 use crate::bus::topic_status::{GapReason, TopicStatus};
 use crate::profile::hidden::Hidden;
@@ -230,6 +230,9 @@ impl UpdateSink for Output {
         if let Err(error) = self.publisher.publish(topic, payload, retention, received) {
             if let Some(hidden) = self.refusals.take(received) {
                 tracing::warn!(hidden, "frame not published: {error}");
+            }
+            if let PublishError::TooManyTopics { max, .. } = error {
+                self.items.set_without_room(topic, max);
             }
             self.counts.trouble(error.to_string());
             return;

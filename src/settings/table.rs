@@ -157,7 +157,7 @@ settings! {
         replicas: usize = Is("1"), count(1, 5),
             "Copies of the log, each on another server of NATS; for a log that is made. 3 survives the loss of one.";
         age_max: Duration = Is("10m"), duration(Duration::from_secs(10), DAY),
-            "Messages older than this leave the log; for a log that is made. A server that joins has the values of as far back.";
+            "Messages older than this leave the log; for a log that is made. A server that joins where no other one is has the values of as far back.";
         bytes_max: usize = Is("1GiB"), bytes(16 * MIB, 1024 * GIB),
             "Bytes of the log; for a log that is made.";
         priority: usize = Is("0"), count(0, 1000),

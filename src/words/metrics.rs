@@ -212,6 +212,8 @@ declare! {
             "Entries of the log that were shown.";
         CLUSTER_JUMPS = Counter "fanline_cluster_jumps_total" []
             "Times when entries before could not be had, so clients receive `skipped`.";
+        CLUSTER_SNAPSHOTS = Counter "fanline_cluster_snapshots_total" [result: ["taken", "dropped"]]
+            "Snapshots of other servers that this one began with, or dropped because they do not fit the log.";
         CLUSTER_LOST = Counter "fanline_cluster_lost_frames_total" []
             "Frames of the feed that were overwritten because the log was away. Clients receive `gap`.";
     }

@@ -7,6 +7,7 @@ pub mod book_tape;
 pub mod bystander;
 pub mod certificate;
 pub mod client;
+pub mod cluster_nodes;
 pub mod decoding;
 pub mod document;
 pub mod edge;

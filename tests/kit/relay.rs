@@ -52,6 +52,10 @@ impl Relay {
         format!("ws://{}{path}", self.addr)
     }
 
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
     /// From now on guests are connected with `target`.
     pub fn open(&self, target: SocketAddr) {
         self.state.lock().expect("no holder panics").target = Some(target);

@@ -10,6 +10,7 @@ use feed_log::entry::item::LoggedItem;
 use feed_log::entry::term::TermReason;
 
 use crate::election::{Election, ElectionSettings};
+use crate::follower::snapshot::SnapshotPlace;
 use crate::follower::{FollowerBounds, LogFollower, Standing, TailedEntry};
 use crate::hello::{HELLO_EVERY, NodeHello, Peers};
 use crate::ingester::{Ingester, IngesterSettings, Reign};
@@ -57,6 +58,10 @@ pub enum NodeEvent {
     ForkReported {
         epoch: u64,
     },
+    /// A snapshot of another node.
+    SnapshotFound(SnapshotPlace),
+    /// No other node has one.
+    NoSnapshot,
     /// Give the feed up in favour of another node; for good if the process ends.
     Resign {
         for_good: bool,
@@ -215,6 +220,8 @@ impl Node {
                     ingester.want_epoch(TermReason::Fork, &self.follower, turn);
                 }
             }
+            NodeEvent::SnapshotFound(place) => self.follower.snapshot_found(place, turn),
+            NodeEvent::NoSnapshot => self.follower.no_snapshot(turn),
             NodeEvent::Resign { for_good } => {
                 self.claims_from = (!for_good).then(|| now + YIELD);
                 match &mut self.ingester {

@@ -16,9 +16,18 @@ pub enum NodeCommand {
     Log { call: CallId, request: LogRequest },
     /// Committed, and the next of all: show it.
     Apply { sequence: LogSequence, entry: LogEntry },
-    /// What was before this entry cannot be had from the log: take it from another node's snapshot, or begin anew, then
-    /// go on with this entry. Clients are told what they miss.
+    /// What was before this entry cannot be had from the log, and no other node has it: go on with this entry. Clients are
+    /// told what they miss.
     Jump { reason: JumpReason, sequence: LogSequence, entry: LogEntry },
+    /// Ask the other nodes for a snapshot: [`crate::node::NodeEvent::SnapshotFound`] or
+    /// [`crate::node::NodeEvent::NoSnapshot`].
+    AskSnapshot,
+    /// The snapshot that was found fits the log here. A node that joins has shown nothing yet: what is retained in it
+    /// counts from now on. After a hole, go on after its offset: clients are told what they miss.
+    TakeSnapshot { is_after_hole: bool },
+    /// The snapshot that was found does not fit the log. If nothing of the log counts any more either, all of it follows
+    /// again.
+    DropSnapshot { begins_anew: bool },
     /// This node is the ingester of the term: connect to the feed, and append what comes.
     OpenFeed { term: u64 },
     /// Disconnect from the feed at once. What was not appended is dropped.

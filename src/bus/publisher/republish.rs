@@ -134,7 +134,7 @@ impl Publisher {
         self.topics.iter().flatten().filter(|topic| !living.contains(&*topic.name)).cloned().collect()
     }
 
-    fn republish_expired(
+    pub(super) fn republish_expired(
         &mut self,
         offset: Offset,
         topic: &Arc<Topic>,
@@ -169,7 +169,7 @@ impl Publisher {
         known
     }
 
-    fn restated(
+    pub(super) fn restated(
         &mut self,
         offset: Offset,
         topic: &Arc<Topic>,

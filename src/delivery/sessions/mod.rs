@@ -5,6 +5,7 @@
 //!  - a session with something unsent is written to only by `flush`, and its commands wait;
 //!  - what is counted (sessions that are behind, bytes received and not read, bytes not taken) is what the sessions hold.
 
+pub(crate) mod awaited_cursor;
 pub(crate) mod command_effect;
 pub(crate) mod dialect_session;
 pub(crate) mod entitlement;

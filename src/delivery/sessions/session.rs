@@ -10,6 +10,7 @@ use crate::delivery::catch_up::CatchUp;
 use crate::delivery::chunk::Compression;
 use crate::delivery::handoff::SessionOptions;
 use crate::delivery::lanes::topic_index::LaneId;
+use crate::delivery::sessions::awaited_cursor::AwaitedCursor;
 use crate::delivery::sessions::dialect_session::DialectSession;
 use crate::delivery::sessions::pending_requests::SessionRequests;
 use crate::delivery::sessions::session_access::SessionAccess;
@@ -78,6 +79,8 @@ pub struct Session<S> {
     pub owed_status: bool,
     /// The count of its topics, where they are counted for its address.
     pub share: Option<Box<AddressShare>>,
+    /// Its first `subscribe`, while that waits for its cursor.
+    pub awaited_cursor: Option<Box<AwaitedCursor>>,
     /// Only if the client speaks a dialect.
     pub dialect: Option<Box<DialectSession>>,
 }
@@ -123,6 +126,7 @@ impl<S: Socket> Session<S> {
             has_subscribed: false,
             owed_status: false,
             share: None,
+            awaited_cursor: None,
             dialect: None,
         }
     }
@@ -176,9 +180,9 @@ impl<S: Socket> Session<S> {
     }
 
     /// Whether commands may be read: never while there is something else to send, so that answers need no queue, nor
-    /// before it is known what the client may do.
+    /// before it is known what the client may do, or while its `subscribe` waits.
     pub fn takes_commands(&self) -> bool {
-        self.is_clear() && !self.access.is_verifying()
+        self.is_clear() && !self.access.is_verifying() && self.awaited_cursor.is_none()
     }
 
     /// It is in step, or ahead, and nothing waits to be sent.

@@ -4,6 +4,7 @@ use crate::access::rights::Rights;
 use crate::audit::event::AuditKind;
 use crate::bus::demand::requests::RequestKind;
 use crate::delivery::session_id::SessionId;
+use crate::delivery::sessions::awaited_cursor::SubscribeCommand;
 use crate::delivery::sessions::command_effect::CommandEffect;
 use crate::delivery::shard::Shard;
 use crate::delivery::shard::subscriptions::SubscribeTerms;
@@ -36,15 +37,31 @@ impl<S: Socket> Shard<S> {
             }
             Command::Unsubscribe { patterns, brief } => self.unsubscribe(id, &patterns, brief, now),
             Command::Subscribe { patterns, every, since, policy, brief } => {
-                let pace_now = self.sessions[id].access.asked_every();
-                let every = every.map_or(pace_now, |every| Some(every).filter(|every| !every.is_zero()));
-                let effect = self.subscribe(id, patterns, SubscribeTerms { every, since, brief }, now)?;
-                if let Some(policy) = policy {
-                    self.sessions[id].policy = policy;
+                let command = SubscribeCommand { patterns, every, since, policy, brief };
+                match since.filter(|since| !self.sessions[id].has_subscribed && self.lags_behind(since)) {
+                    Some(since) => {
+                        self.await_cursor(id, command_id, (command, since), now);
+                        Ok(CommandEffect::PassedOn)
+                    }
+                    None => self.obey_subscribe(id, command, now),
                 }
-                Ok(effect)
             }
         }
+    }
+
+    pub(super) fn obey_subscribe(
+        &mut self,
+        id: SessionId,
+        SubscribeCommand { patterns, every, since, policy, brief }: SubscribeCommand,
+        now: Stamp,
+    ) -> Result<CommandEffect, CommandRefusal> {
+        let pace_now = self.sessions[id].access.asked_every();
+        let every = every.map_or(pace_now, |every| Some(every).filter(|every| !every.is_zero()));
+        let effect = self.subscribe(id, patterns, SubscribeTerms { every, since, brief }, now)?;
+        if let Some(policy) = policy {
+            self.sessions[id].policy = policy;
+        }
+        Ok(effect)
     }
 
     /// Whether the client's rights allow what it asks the feed for.

@@ -128,7 +128,7 @@ impl<S: Socket> Shard<S> {
     }
 
     /// True if they were taken, and there is nothing else that the session must wait for.
-    fn send_answers(
+    pub(super) fn send_answers(
         &mut self,
         id: SessionId,
         (answers, compression): (Vec<u8>, Compression),

@@ -8,6 +8,7 @@ mod adoption;
 mod announcements;
 mod audit_events;
 mod authentication;
+mod awaited_cursor;
 mod catch_up;
 mod client_requests;
 mod commands;
@@ -108,6 +109,8 @@ pub struct Shard<S> {
     serial: u64,
     /// When sessions end at the latest, on the monotonic clock.
     ends: BTreeSet<(u64, SessionId)>,
+    /// Sessions whose `subscribe` waits for its cursor, and perhaps some that are gone.
+    awaiting_cursors: Vec<SessionId>,
     load: Arc<ShardLoad>,
     pub(in crate::delivery) meters: ShardMeters,
 }
@@ -151,6 +154,7 @@ impl<S: Socket> Shard<S> {
             verifications: 0,
             serial: (meters.shard as u64) << SHARD_SHIFT,
             ends: BTreeSet::new(),
+            awaiting_cursors: Vec::new(),
             load,
             meters,
         }

@@ -106,6 +106,7 @@ impl<S: Socket> Shard<S> {
         let key = LaneKey { patterns: patterns_of_lane, format, framing, compression, every: None, filter: None };
         let lane = self.lanes.lane_to_join(key, (cursor, now));
         self.sessions.join_lane(id, lane, &mut self.lanes);
+        self.go_on_awaiting(id);
         self.schedule_end(id, &grant, now);
         let (epoch, delay) = (self.log.reader().epoch(), shown_delay(&grant.rights));
         ServerMessage::View { epoch, offset: cursor, delay_ms: delay.as_ref(), ts: now.wall_ms }

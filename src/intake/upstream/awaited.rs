@@ -85,7 +85,7 @@ impl Upstream {
         let is_open = self.connections.open_count() > 0;
         let mut others = None;
         for (name, asked) in over {
-            if self.pipeline.output.came_since(&name, 0) {
+            if self.pipeline.output.came_since(&name, 0) || self.pipeline.output.items.is_refused(&name) {
                 continue;
             }
             if !is_open {

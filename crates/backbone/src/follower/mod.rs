@@ -4,7 +4,10 @@
 //! another history is noticed. The sequence of an entry only says where to read.
 
 mod ahead;
+mod look;
 mod scan;
+mod sequence_index;
+pub mod snapshot;
 
 use std::time::Duration;
 
@@ -12,24 +15,21 @@ use feed_log::chain::Chain;
 use feed_log::entry::{EntryBody, LogEntry};
 
 use crate::follower::ahead::AheadEntries;
-use crate::follower::scan::{Known, LogScan, ScanVerdict, UnknownEntry};
+use crate::follower::look::Look;
+use crate::follower::scan::UnknownEntry;
+use crate::follower::sequence_index::SequenceIndex;
+use crate::follower::snapshot::SnapshotStage;
 use crate::kept::{KeptEntries, KeptEntry};
-use crate::log::{CallId, LogBounds, LogRange, LogReply, LogRequest, LogSequence, StoredBytes};
+use crate::log::{LogSequence, StoredBytes};
 use crate::position::LogPosition;
 use crate::turn::{JumpReason, NodeCommand, Turn};
 
 /// The log is looked at when nothing came for this long: two beats of the ingester.
 const QUIET: Duration = Duration::from_millis(1000);
-/// Between two looks while something is amiss.
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
-/// The same after another history was found: all of the log is read each time.
-const LOOK_FORKED: Duration = Duration::from_millis(1000);
 /// No reply for this long means that nobody answers.
 const REPLY: Duration = Duration::from_millis(500);
 /// Looks that find another history, or a hole, before it is believed: a replica may be behind.
 const DOUBTS: u32 = 3;
-/// Entries asked for at once.
-const READ_ENTRIES: u64 = 256;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FollowerBounds {
@@ -66,6 +66,8 @@ pub struct LogFollower {
     ahead: AheadEntries,
     look: Look,
     look_at: Duration,
+    snapshot: SnapshotStage,
+    sequences: SequenceIndex,
     standing: Standing,
     doubts: u32,
     /// When the last entry came that was applied, or is known.
@@ -79,13 +81,6 @@ pub struct LogFollower {
     seen: (u64, Chain, Duration),
 }
 
-#[derive(Debug)]
-enum Look {
-    None,
-    Bounds { call: CallId, since: Duration, is_whole: bool },
-    Read { call: CallId, since: Duration, scan: Box<LogScan> },
-}
-
 impl LogFollower {
     pub fn new(bounds: FollowerBounds, now: Duration) -> LogFollower {
         LogFollower {
@@ -94,6 +89,8 @@ impl LogFollower {
             ahead: AheadEntries::new(bounds.ahead_bytes),
             look: Look::None,
             look_at: now,
+            snapshot: SnapshotStage::Wanted,
+            sequences: SequenceIndex::default(),
             standing: Standing::Joining,
             doubts: 0,
             heard_at: now,
@@ -113,7 +110,12 @@ impl LogFollower {
     }
 
     pub fn standing(&self) -> Standing {
-        self.standing
+        if self.has_no_snapshot() { self.standing } else { Standing::Joining }
+    }
+
+    /// Where to begin to read to have the entries from this offset on; the oldest that is known if that is later.
+    pub fn sequence_of(&self, offset: u64) -> LogSequence {
+        self.sequences.before(offset).unwrap_or(self.position.sequence)
     }
 
     /// It has applied an entry as it was committed, of a writer that is alive: that one vouches for all before it.
@@ -186,7 +188,9 @@ impl LogFollower {
         self.kept.push(KeptEntry { chain: entry.chain, bytes: stored.bytes });
         self.doubts = 0;
         self.hear(turn.now);
+        self.sequences.add(stored.sequence, &entry);
         turn.out.push(NodeCommand::Apply { sequence: stored.sequence, entry });
+        self.pass(turn);
     }
 
     /// The node has appended it itself, so it has seen all that is committed.
@@ -230,7 +234,13 @@ impl LogFollower {
         self.kept.push(KeptEntry { chain: entry.chain, bytes: stored.bytes });
         (self.standing, self.doubts, self.is_witness) = (Standing::Joining, 0, false);
         self.hear(turn.now);
+        self.sequences.clear();
+        self.sequences.add(stored.sequence, &entry);
+        if reason == JumpReason::Epoch {
+            self.forget_snapshot(turn);
+        }
         turn.out.push(NodeCommand::Jump { reason, sequence: stored.sequence, entry });
+        self.pass(turn);
         self.take_ahead(turn);
         self.look_soon(turn.now);
     }
@@ -259,152 +269,23 @@ impl LogFollower {
 
     /// When the next tick is due.
     pub fn deadline(&self) -> Duration {
-        match &self.look {
+        let look = match &self.look {
+            Look::None if !self.may_look() => Duration::MAX,
             Look::None => self.look_at,
             Look::Bounds { since, .. } | Look::Read { since, .. } => *since + REPLY,
-        }
+        };
+        self.snapshot_deadline().map_or(look, |deadline| deadline.min(look))
     }
 
     pub fn tick(&mut self, turn: &mut Turn) {
+        self.tick_snapshot(turn);
         match &self.look {
+            Look::None if !self.may_look() => {}
             Look::None if turn.now >= self.look_at => self.ask(false, turn),
             Look::Bounds { since, .. } | Look::Read { since, .. } if turn.now >= *since + REPLY => {
                 self.is_unanswered(turn.now);
             }
             _ => {}
         }
-    }
-
-    fn ask(&mut self, is_whole: bool, turn: &mut Turn) {
-        let call = turn.out.request(LogRequest::Tail);
-        self.look = Look::Bounds { call, since: turn.now, is_whole };
-    }
-
-    fn is_unanswered(&mut self, now: Duration) {
-        self.answers_since = None;
-        self.end_look(now);
-    }
-
-    fn end_look(&mut self, now: Duration) {
-        self.look = Look::None;
-        self.look_at = now + if self.standing == Standing::Forked { LOOK_FORKED } else { LOOK_AGAIN };
-    }
-
-    /// Takes the reply, if it is to a call of this.
-    pub fn replied(&mut self, call: CallId, reply: &LogReply, turn: &mut Turn) {
-        match std::mem::replace(&mut self.look, Look::None) {
-            Look::Bounds { call: asked, is_whole, .. } if asked == call => match reply {
-                LogReply::Bounds(bounds) => {
-                    self.answers_since.get_or_insert(turn.now);
-                    self.begin_scan(*bounds, is_whole, turn);
-                }
-                LogReply::Missing => {
-                    self.answers_since.get_or_insert(turn.now);
-                    let bounds = LogBounds { first: LogSequence::START.next(), last: LogSequence::START };
-                    self.begin_scan(bounds, true, turn);
-                }
-                _ => self.is_unanswered(turn.now),
-            },
-            Look::Read { call: asked, scan, .. } if asked == call => match reply {
-                LogReply::Entries { entries, read_to } if *read_to >= scan.next => {
-                    self.scan(scan, entries, *read_to, turn);
-                }
-                _ => self.is_unanswered(turn.now),
-            },
-            look => self.look = look,
-        }
-    }
-
-    fn begin_scan(&mut self, bounds: LogBounds, is_whole: bool, turn: &mut Turn) {
-        let own = self.position.sequence;
-        let from = if own >= bounds.first && own <= bounds.last && own > LogSequence::START {
-            own
-        } else if own > bounds.last {
-            bounds.last.back(READ_ENTRIES - 1)
-        } else {
-            bounds.first
-        };
-        let from = if is_whole { bounds.first } else { from.max(bounds.first) };
-        let mut scan = Box::new(LogScan::new(bounds, from, self.tailed));
-        if self.position == LogPosition::EMPTY {
-            scan.see(Known::Last);
-        }
-        self.go_on(scan, turn);
-    }
-
-    fn go_on(&mut self, scan: Box<LogScan>, turn: &mut Turn) {
-        if scan.next > scan.bounds.last {
-            self.end_look(turn.now);
-            self.judge(scan, turn);
-            return;
-        }
-        let to = LogSequence(scan.next.0.saturating_add(READ_ENTRIES - 1)).min(scan.bounds.last);
-        let call = turn.out.request(LogRequest::Read(LogRange { from: scan.next, to }));
-        self.look = Look::Read { call, since: turn.now, scan };
-    }
-
-    fn scan(&mut self, mut scan: Box<LogScan>, entries: &[StoredBytes], read_to: LogSequence, turn: &mut Turn) {
-        for stored in entries {
-            let chain = Chain::after(&stored.bytes);
-            if chain == self.position.chain {
-                self.position.sequence = stored.sequence;
-                scan.reach(stored.sequence);
-                scan.see(Known::Last);
-            } else if self.kept.contains(chain) {
-                scan.reach(stored.sequence);
-                scan.see(Known::Older);
-            } else if let Ok(entry) = LogEntry::decode_hashed(stored.bytes.clone(), chain) {
-                scan.reach(stored.sequence);
-                self.scan_unknown(&mut scan, stored, entry, turn);
-            }
-        }
-        scan.reach_end(read_to);
-        self.go_on(scan, turn);
-    }
-
-    fn scan_unknown(&mut self, scan: &mut LogScan, stored: &StoredBytes, entry: LogEntry, turn: &mut Turn) {
-        self.see(&entry, turn.now);
-        let unknown = UnknownEntry { stored: stored.clone(), entry };
-        if self.position.takes(&unknown.entry) {
-            self.take(unknown.stored, unknown.entry, turn);
-            self.take_ahead(turn);
-            scan.see(Known::Last);
-        } else if self.position == LogPosition::EMPTY {
-            self.jump(JumpReason::Joined, unknown, turn);
-            scan.see(Known::Last);
-        } else if unknown.entry.header.term >= self.position.term {
-            scan.see_foreign(unknown, &self.position);
-        }
-    }
-
-    fn judge(&mut self, scan: Box<LogScan>, turn: &mut Turn) {
-        if scan.tailed != self.tailed {
-            // The look is out of date. If nothing is missing, what came by the tail is all there is.
-            if !scan.has_foreign() && self.ahead.bytes() == 0 {
-                self.is_level();
-            }
-            return;
-        }
-        match scan.verdict(&self.position) {
-            ScanVerdict::Level => self.is_level(),
-            ScanVerdict::Shorter if self.standing == Standing::Forked => {}
-            ScanVerdict::Shorter => self.standing = Standing::Shorter,
-            ScanVerdict::ReadWhole => self.ask(true, turn),
-            ScanVerdict::NewEpoch(unknown) => self.jump(JumpReason::Epoch, unknown, turn),
-            ScanVerdict::Unread | ScanVerdict::Hole(..) | ScanVerdict::Fork if self.doubts < DOUBTS => self.doubts += 1,
-            ScanVerdict::Unread => self.standing = Standing::Level,
-            ScanVerdict::Hole(unknown) if self.standing != Standing::Forked => {
-                self.jump(JumpReason::Hole, unknown, turn);
-            }
-            ScanVerdict::Hole(..) | ScanVerdict::Fork => {
-                self.standing = Standing::Forked;
-                turn.out.push(NodeCommand::ReportFork { epoch: self.position.epoch });
-            }
-        }
-    }
-
-    fn is_level(&mut self) {
-        (self.standing, self.doubts) = (Standing::Level, 0);
-        self.look_at = self.look_at.max(self.heard_at + QUIET);
     }
 }

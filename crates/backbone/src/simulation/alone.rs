@@ -23,11 +23,21 @@ struct NodeAlone {
     now: Duration,
     applied: Vec<LogEntry>,
     feed: Vec<NodeCommand>,
+    /// It is told that there is no snapshot.
+    is_told: bool,
 }
 
 impl NodeAlone {
     /// It has the feed.
     fn start() -> NodeAlone {
+        let mut alone = NodeAlone::new(true);
+        alone.run(Duration::from_secs(2));
+        assert_eq!(alone.node.reign(), Some(1));
+        assert_eq!(alone.feed, [NodeCommand::OpenFeed { term: 1 }]);
+        alone
+    }
+
+    fn new(is_told: bool) -> NodeAlone {
         let ingester = IngesterSettings {
             node: 1,
             name: LoggedText::from("alone"),
@@ -38,11 +48,7 @@ impl NodeAlone {
         let bounds = FollowerBounds { kept_bytes: 1 << 20, ahead_bytes: 1 << 20 };
         let settings = NodeSettings { ingester, bounds, priority: 0, trusts_log: false };
         let (node, log, now) = (Node::new(settings, Duration::ZERO), SimLog::new(), Duration::ZERO);
-        let mut alone = NodeAlone { node, log, now, applied: Vec::new(), feed: Vec::new() };
-        alone.run(Duration::from_secs(2));
-        assert_eq!(alone.node.reign(), Some(1));
-        assert_eq!(alone.feed, [NodeCommand::OpenFeed { term: 1 }]);
-        alone
+        NodeAlone { node, log, now, applied: Vec::new(), feed: Vec::new(), is_told }
     }
 
     fn run(&mut self, time: Duration) {
@@ -75,6 +81,9 @@ impl NodeAlone {
                     commands.extend(self.node.handle(self.now, 0, event));
                 }
                 NodeCommand::Apply { entry, .. } => self.applied.push(entry),
+                NodeCommand::AskSnapshot if self.is_told => {
+                    commands.extend(self.node.handle(self.now, 0, NodeEvent::NoSnapshot));
+                }
                 NodeCommand::OpenFeed { .. } | NodeCommand::CloseFeed => self.feed.push(command),
                 _ => {}
             }
@@ -163,4 +172,13 @@ fn a_log_that_is_made_again_is_filled_with_what_is_kept() {
     alone.run(Duration::from_secs(1));
     assert!(alone.log.last() >= entries, "{} of {entries}", alone.log.last());
     assert_eq!(alone.node.follower().position().epoch, position.epoch);
+}
+
+#[test]
+fn a_question_for_a_snapshot_that_nobody_answers_does_not_hold_up_a_start_for_ever() {
+    let mut alone = NodeAlone::new(false);
+    alone.run(Duration::from_secs(29));
+    assert_eq!((alone.node.reign(), alone.log.last()), (None, 0), "it waits");
+    alone.run(Duration::from_secs(3));
+    assert_eq!(alone.node.reign(), Some(1));
 }

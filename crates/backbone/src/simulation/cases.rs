@@ -72,13 +72,16 @@ fn no_offset_has_two_contents_whatever_the_log_the_nodes_and_the_network_do() {
     let total = |of: fn(&RunReport) -> u64| runs().map(of).sum::<u64>();
     let (events, terms) = (total(|run| run.events), total(|run| run.terms));
     let (received, jumps) = (total(|run| run.received), total(|run| run.jumps));
+    let (given, taken, dropped) = (total(|run| run.snapshots), total(|run| run.taken), total(|run| run.dropped));
     let agreed = runs().map(|run| run.agreed_after_ms).max().unwrap_or(0);
     println!(
-        "{events} events, {terms} terms, {received} received, {jumps} jumps, agreed after {agreed} ms, {faults:?}"
+        "{events} events, {terms} terms, {received} received, {jumps} jumps, {given} snapshots, {taken} taken, {dropped} \
+         dropped, agreed after {agreed} ms, {faults:?}"
     );
     if results.len() >= 50 {
         assert_eq!(faults.len(), 13, "all faults happened: {faults:?}");
         assert!(terms > results.len() as u64 && jumps > 0 && received > terms);
+        assert!(given > 0 && taken > 0 && dropped > 0);
     }
 }
 

@@ -16,7 +16,7 @@ const READ_MAX: usize = 64;
 /// A deletion is under way for so long, and takes along what is made meanwhile.
 const DELETION: u64 = 200 * MS;
 /// Older ones are dropped.
-const RETAINED: usize = 600;
+const RETAINED: usize = 200;
 
 /// Calls of one node, on their way to the log.
 #[derive(Default)]
@@ -291,6 +291,12 @@ pub struct ShownContents {
 }
 
 impl ShownContents {
+    /// The offset of the newest message of a topic up to an offset of an epoch.
+    pub fn newest_of(&self, topic: &str, (epoch, until): (u64, u64)) -> Option<u64> {
+        let is_of = |item: &LoggedItem| matches!(item, LoggedItem::Frame(frame) if frame.topic.as_str() == topic);
+        self.contents.range((epoch, 0)..=(epoch, until)).rev().find(|(_, item)| is_of(item)).map(|((_, at), _)| *at)
+    }
+
     /// I1: an offset of an epoch has one content, on all nodes and for ever. False of an altered one: whoever shows it
     /// must leave the epoch.
     pub fn show(&mut self, epoch: u64, offset: u64, item: &LoggedItem) -> bool {

@@ -8,7 +8,8 @@
 //! * I5 entries of a term follow its term entry, and none follows the next one;
 //! * I6 no two nodes hold the feed for longer than `release`;
 //! * I8 after the last fault all nodes agree;
-//! * I9 what a node holds is bounded.
+//! * I9 what a node holds is bounded;
+//! * I10 a node that has taken a snapshot has the newest values.
 //!
 //! Not simulated: a log that loses what it has acknowledged while no node that is alive and connected has it, and
 //! another node believes that it has all. Nobody could know.
@@ -20,6 +21,7 @@ mod client;
 mod faults;
 mod log;
 mod node;
+mod snapshots;
 mod venue;
 
 use std::collections::{BTreeMap, HashMap};
@@ -35,7 +37,7 @@ use crate::simulation::faults::Fault;
 use crate::simulation::log::{LogCalls, ShownContents, SimLog};
 use crate::simulation::node::{AHEAD_BYTES, KEPT_BYTES, SimClock, SimNode};
 use crate::simulation::venue::{SecondConnection, SimVenue};
-use crate::turn::NodeCommand;
+use crate::turn::{NodeCommand, NodeReadiness};
 
 const MS: u64 = 1000;
 const SECOND: u64 = 1000 * MS;
@@ -67,6 +69,10 @@ pub struct RunReport {
     pub terms: u64,
     pub received: u64,
     pub jumps: u64,
+    /// Given truly; taken; found not to fit.
+    pub snapshots: u64,
+    pub taken: u64,
+    pub dropped: u64,
     pub agreed_after_ms: u64,
 }
 
@@ -218,6 +224,9 @@ impl ClusterSimulation {
         }
         let own = &mut self.nodes[node];
         let Some(core) = &own.core else { return };
+        if now.is_multiple_of(7) {
+            own.past = Some(*core.follower().position());
+        }
         assert!(core.follower().kept().bytes() <= KEPT_BYTES, "I9");
         assert!(core.follower().ahead_bytes() <= AHEAD_BYTES, "I9");
         let tick_at = now + own.clock.until(core.deadline(), now).max(1);
@@ -256,6 +265,20 @@ impl ClusterSimulation {
             NodeCommand::Log { call, request } => self.send(node, call, request),
             NodeCommand::Apply { entry, .. } => self.nodes[node].show(&entry, &mut self.contents),
             NodeCommand::Jump { entry, .. } => self.nodes[node].jump(&entry, &mut self.contents),
+            NodeCommand::AskSnapshot => self.give_snapshot(node),
+            NodeCommand::TakeSnapshot { is_after_hole } => {
+                assert!(self.nodes[node].take_snapshot(is_after_hole), "a snapshot is taken once, and after it was found");
+                self.report.taken += 1;
+            }
+            NodeCommand::DropSnapshot { begins_anew } => {
+                self.report.dropped += 1;
+                self.nodes[node].snapshot = None;
+                if begins_anew {
+                    assert!(!self.nodes[node].has_joined, "nobody is shown anything twice");
+                    self.nodes[node].skip();
+                    self.nodes[node].shown.clear();
+                }
+            }
             NodeCommand::OpenFeed { term } => {
                 self.report.terms = self.report.terms.max(term);
                 self.nodes[node].open_feed();
@@ -267,6 +290,7 @@ impl ClusterSimulation {
                 }
             }
             NodeCommand::Answer { term } => self.nodes[node].answers_for = term,
+            NodeCommand::Readiness(readiness) => self.nodes[node].has_joined |= readiness == NodeReadiness::Ready,
             NodeCommand::Ping { term } if is_linked => self.ping(node, term),
             NodeCommand::Tell(hello) if is_linked => {
                 for other in others {
@@ -362,7 +386,7 @@ impl ClusterSimulation {
             self.clients[client].hop(node);
         }
         let node = &self.nodes[self.clients[client].node];
-        if node.is_running() {
+        if node.is_running() && node.has_joined {
             self.clients[client].read(node.life, &node.shown);
         }
         let delay = self.rng.random_range(20 * MS..300 * MS);

@@ -11,8 +11,10 @@ use crate::follower::FollowerBounds;
 use crate::ingester::IngesterSettings;
 use crate::log::{CallId, LogRequest};
 use crate::node::{Node, NodeEvent, NodeSettings};
+use crate::position::LogPosition;
 use crate::simulation::client::ShownItem;
 use crate::simulation::log::ShownContents;
+use crate::simulation::snapshots::SimSnapshot;
 use crate::turn::NodeCommand;
 
 pub const RELEASE: Duration = Duration::from_millis(1500);
@@ -21,6 +23,9 @@ pub const AHEAD_BYTES: usize = 20_000;
 /// An hour ahead of anything, so that a wall clock can jump back.
 const WALL_START_MS: u64 = 100_000_000;
 const BATCH_MAX: usize = 8;
+/// Of so many messages one is of another topic.
+const RARE: u64 = 40;
+pub const RARE_TOPIC: &str = "rare";
 
 /// A clock: local time is its base, and its rate times what has passed since.
 #[derive(Clone, Copy, Debug)]
@@ -94,8 +99,20 @@ pub struct SimNode {
     venue_number: u64,
     /// The newest number that was shown, and up to which number a gap was told; None until a frame was shown.
     told_number: Option<u64>,
+    /// The offset of the newest message of the topic that has few; and whether that is known from this offset on.
+    pub rare: Option<u64>,
+    pub is_exact: bool,
+    pub exact_from: u64,
+    /// Its server listens: it was ready once.
+    pub has_joined: bool,
+    /// Another node's, until it is taken or dropped.
+    pub snapshot: Option<SimSnapshot>,
+    /// Offsets up to this one are left out.
+    pub skips_until: u64,
+    /// Where it was some time ago.
+    pub past: Option<LogPosition>,
     pub shown: Vec<ShownItem>,
-    place: Option<(u64, u64)>,
+    pub place: Option<(u64, u64)>,
     /// The epoch in which it was made to show another content than the others.
     pub altered_in: Option<u64>,
     pub tick_at: u64,
@@ -122,6 +139,13 @@ impl SimNode {
             queue: VecDeque::new(),
             venue_number: 0,
             told_number: None,
+            rare: None,
+            is_exact: false,
+            exact_from: 0,
+            has_joined: false,
+            snapshot: None,
+            skips_until: 0,
+            past: None,
             shown: Vec::new(),
             place: None,
             altered_in: None,
@@ -159,10 +183,11 @@ impl SimNode {
             return;
         }
         let (topic, received_ms) = (LoggedText::from("t"), self.clock.wall_ms(now));
+        let of_frame = if number.is_multiple_of(RARE) { LoggedText::from(RARE_TOPIC) } else { topic.clone() };
         if number > self.venue_number + 1 {
             let text = Bytes::copy_from_slice(&(number - 1).to_le_bytes());
             let kind = StatusForm::Gap;
-            self.queue.push_back(LoggedItem::Status(LoggedStatus { topic: topic.clone(), kind, received_ms, text }));
+            self.queue.push_back(LoggedItem::Status(LoggedStatus { topic, kind, received_ms, text }));
         }
         self.venue_number = number;
         let bytes = Bytes::from(format!("{number} by {}.{}", self.index, self.life));
@@ -170,7 +195,7 @@ impl SimNode {
         let role = FrameRole::Value { keep: 1 };
         let venue_number = Some(number);
         self.queue.push_back(LoggedItem::Frame(LoggedFrame {
-            topic,
+            topic: of_frame,
             role,
             received_ms,
             venue_number,
@@ -204,31 +229,57 @@ impl SimNode {
 
     pub fn jump(&mut self, entry: &LogEntry, contents: &mut ShownContents) {
         self.jumps += 1;
-        self.shown.push(ShownItem::Skip);
-        (self.place, self.told_number) = (None, None);
+        self.skip();
         self.show(entry, contents);
+    }
+
+    /// What comes next does not follow what was shown.
+    pub fn skip(&mut self) {
+        self.shown.push(ShownItem::Skip);
+        (self.place, self.told_number, self.past, self.skips_until) = (None, None, None, 0);
+        (self.rare, self.is_exact) = (None, false);
     }
 
     pub fn show(&mut self, entry: &LogEntry, contents: &mut ShownContents) {
         let header = &entry.header;
         if self.place.is_some_and(|(epoch, _)| epoch != header.epoch) {
             self.epochs += 1;
-            self.place = None;
+            (self.place, self.past, self.rare, self.skips_until) = (None, None, None, 0);
+        }
+        if header.first == 1 && self.place.is_none() {
+            // All of its epoch follows.
+            (self.rare, self.is_exact, self.exact_from) = (None, true, 0);
         }
         let EntryBody::Batch(items) = &entry.body else { return };
         let mut offset = header.first;
         for item in items.iter().filter(|item| item.is_numbered()) {
+            if header.epoch == self.place.map_or(0, |(epoch, _)| epoch) && offset <= self.skips_until {
+                offset += 1;
+                continue;
+            }
             // I2: offsets of an epoch are dense.
             if let Some((epoch, next)) = self.place {
                 assert_eq!((header.epoch, offset), (epoch, next), "I2: on node {}", self.index);
             }
             if !contents.show(header.epoch, offset, item) {
-                self.altered_in = Some(header.epoch);
+                (self.altered_in, self.is_exact) = (Some(header.epoch), false);
             }
             self.tell_number(item);
+            if matches!(item, LoggedItem::Frame(frame) if frame.topic.as_str() == RARE_TOPIC) {
+                self.rare = self.rare.max(Some(offset));
+            }
             self.shown.push(ShownItem::Item { epoch: header.epoch, offset });
             offset += 1;
             self.place = Some((header.epoch, offset));
+        }
+        self.check_values(contents);
+    }
+
+    /// I10: what a node retains once it has taken a snapshot, or has seen all of an epoch, is the newest there is.
+    fn check_values(&self, contents: &ShownContents) {
+        if let Some((epoch, next)) = self.place.filter(|(_, next)| self.is_exact && *next > self.exact_from) {
+            let newest = contents.newest_of(RARE_TOPIC, (epoch, next - 1));
+            assert_eq!(self.rare, newest, "I10: on node {} at {epoch:x}:{}", self.index, next - 1);
         }
     }
 

@@ -43,6 +43,12 @@ struct NodeShows {
 }
 
 impl World {
+    fn tell(&self, node: u64, event: NodeEvent) {
+        if let Some(sender) = self.senders.lock().expect("whole").get(&node) {
+            let _ = sender.send(event);
+        }
+    }
+
     fn tell_others(&self, own: u64, event: &NodeEvent) {
         for (_, sender) in self.senders.lock().expect("whole").iter().filter(|(node, _)| **node != own) {
             let _ = sender.send(event.clone());
@@ -133,7 +139,8 @@ async fn drive(number: u64, mut log: StreamLog, mut events: UnboundedReceiver<No
                 NodeCommand::Tell(hello) => world.tell_others(number, &NodeEvent::Hello(hello)),
                 NodeCommand::AskHellos => world.tell_others(number, &NodeEvent::HellosAsked),
                 NodeCommand::ReportFork { epoch } => world.tell_others(number, &NodeEvent::ForkReported { epoch }),
-                NodeCommand::Readiness(_) => {}
+                NodeCommand::AskSnapshot => world.tell(number, NodeEvent::NoSnapshot),
+                NodeCommand::TakeSnapshot { .. } | NodeCommand::DropSnapshot { .. } | NodeCommand::Readiness(_) => {}
             }
         }
         world.shown.lock().expect("whole").entry(number).or_default().is_ingester = answering.is_some();

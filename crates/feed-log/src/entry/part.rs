@@ -56,6 +56,11 @@ pub struct PartAssembly {
 }
 
 impl PartAssembly {
+    /// Whether further parts must follow.
+    pub fn is_within(&self) -> bool {
+        self.next > 0
+    }
+
     /// Takes the next part; gives the body of the batch with the last.
     ///
     /// # Errors

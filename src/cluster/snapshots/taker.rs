@@ -1,0 +1,106 @@
+//! Takes a snapshot from another server, piece by piece.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::task::spawn_blocking;
+use tokio::time::{sleep, timeout};
+
+use crate::bus::retained_topic::read_topics;
+use crate::cluster::link::{LinkReply, NodeLink};
+use crate::cluster::snapshots::offer::{OfferAnswer, SnapshotOffer, read_answer, write_piece_request};
+use crate::cluster::snapshots::{PeerSnapshot, SNAPSHOT_BYTES_MAX};
+
+/// For one answer.
+const ANSWER_MAX: Duration = Duration::from_secs(2);
+/// For all of it. A node that joins does not wait longer in any case.
+const TAKE_MAX: Duration = Duration::from_secs(25);
+/// Before a server is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
+/// Servers that are asked, one after the other, where one cannot be understood or is lost.
+const TRIES: usize = 3;
+
+/// None if no server has one that can be read.
+pub async fn take(link: NodeLink) -> Option<PeerSnapshot> {
+    match timeout(TAKE_MAX, try_some(&link)).await {
+        Ok(found) => found,
+        Err(_) => {
+            tracing::warn!("no snapshot of another server came within {TAKE_MAX:?}; this one goes by the log alone");
+            None
+        }
+    }
+}
+
+async fn try_some(link: &NodeLink) -> Option<PeerSnapshot> {
+    for _ in 0..TRIES {
+        let mut is_there = false;
+        for role in ["snapshot.follower", "snapshot.ingester"] {
+            match link.ask(role, Bytes::new(), ANSWER_MAX).await {
+                LinkReply::NoResponders => {}
+                LinkReply::Lost => is_there = true,
+                LinkReply::Answered(answer) => {
+                    is_there = true;
+                    match take_from(link, &answer).await {
+                        Ok(snapshot) => return Some(snapshot),
+                        Err(problem) => tracing::warn!(problem, "another server's snapshot is of no use"),
+                    }
+                }
+            }
+        }
+        if !is_there {
+            return None;
+        }
+        sleep(ASK_AGAIN).await;
+    }
+    None
+}
+
+/// From the server that has answered so. The error is a sentence.
+async fn take_from(link: &NodeLink, answer: &[u8]) -> Result<PeerSnapshot, String> {
+    let unreadable = || "its offer cannot be read".to_owned();
+    let (node, mut answer) = read_answer(answer).ok_or_else(unreadable)?;
+    let subject = format!("snapshot.{node}");
+    let offer = loop {
+        match answer {
+            OfferAnswer::Offered(offer) => break offer,
+            OfferAnswer::Nothing => return Err("it has none at the moment".to_owned()),
+            OfferAnswer::Wait => sleep(ASK_AGAIN).await,
+        }
+        let LinkReply::Answered(next) = link.ask(&subject, Bytes::new(), ANSWER_MAX).await else {
+            return Err("the server is gone".to_owned());
+        };
+        answer = read_answer(&next).ok_or_else(unreadable)?.1;
+    };
+    if offer.bytes > SNAPSHOT_BYTES_MAX {
+        return Err(format!("expected at most {SNAPSHOT_BYTES_MAX} bytes, found {}", offer.bytes));
+    }
+    let bytes = take_pieces(link, &subject, &offer).await?;
+    read(offer, bytes).await
+}
+
+async fn take_pieces(link: &NodeLink, subject: &str, offer: &SnapshotOffer) -> Result<Bytes, String> {
+    // Memory is taken as it comes, not as it is announced.
+    let mut bytes = BytesMut::new();
+    while bytes.len() < offer.bytes {
+        let request = write_piece_request(offer.number, bytes.len());
+        match link.ask(subject, request, ANSWER_MAX).await {
+            LinkReply::Answered(piece) if piece.is_empty() => return Err("it is given no longer".to_owned()),
+            LinkReply::Answered(piece) if bytes.len() + piece.len() <= offer.bytes => bytes.extend_from_slice(&piece),
+            LinkReply::Answered(_) => return Err("it is longer than was said".to_owned()),
+            LinkReply::NoResponders | LinkReply::Lost => return Err("the server is gone".to_owned()),
+        }
+    }
+    Ok(bytes.freeze())
+}
+
+async fn read(offer: SnapshotOffer, bytes: Bytes) -> Result<PeerSnapshot, String> {
+    let read = spawn_blocking(move || {
+        if !offer.fits(&bytes) {
+            return Err("its hash is another one than was said".to_owned());
+        }
+        let topics = read_topics(bytes, SnapshotOffer::entry_place(&offer.place), SNAPSHOT_BYTES_MAX);
+        let topics = topics.map_err(|error| error.to_string())?;
+        Ok(PeerSnapshot { place: offer.place, feed: offer.feed, topics })
+    });
+    read.await.unwrap_or_else(|error| Err(error.to_string()))
+}
