@@ -87,7 +87,9 @@ async fn visit(url: &str, here: Option<&Arc<AtomicUsize>>, signs: &Signs) -> (Vi
             None => {
                 let offset = message["offset"].as_u64().expect("a frame has an offset");
                 if visit.frames.is_empty() {
-                    here.iter().for_each(|here| drop(here.fetch_add(1, Ordering::SeqCst)));
+                    if let Some(here) = here {
+                        here.fetch_add(1, Ordering::SeqCst);
+                    }
                     visit.late = due.elapsed();
                 }
                 let before = visit.frames.insert(offset, text.as_str().to_owned());

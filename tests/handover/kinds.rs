@@ -86,15 +86,14 @@ fn every_kind_of_listener_is_handed_over_and_the_operator_asks_for_it() {
     let (open, admin) = (folder.path("open.sock"), folder.path("admin.sock"));
     let args = ["--listen", &format!("unix:{open}?mode=666"), "--admin-listen", &format!("unix:{admin}")];
     let mut tls = TlsServer::serve(&certificate.pair(), &args, &[("DRAIN_RECONNECT_SPREAD", "0s")]);
-    let server = &mut tls.program;
     let answered = |path: &str| UnixStream::connect(path).is_ok();
     for round in 0..2 {
         let (status, told, error) = run(&["admin", "--socket", &admin, "handover"], &[]);
         assert!(status.success() && told.starts_with("handed over to process "), "{round}: {told}{error}");
         if round == 0 {
-            assert_eq!(server.wait().code(), Some(0));
+            assert_eq!(tls.program.wait().code(), Some(0));
         }
-        assert_eq!(server.get("/healthz").status, 200);
+        assert_eq!(tls.program.get("/healthz").status, 200);
         assert!(answered(&open) && answered(&admin), "{round}: the files of the sockets are there");
         let socket = tls.dial();
         assert!(socket.peer_addr().is_ok());
