@@ -1,16 +1,20 @@
 //! Hand-overs of all kinds: those that fail, each kind of listener, a venue of one connection, the service manager.
 
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
+use kit::certificate::CertificateFiles;
 use kit::client::Client;
 use kit::fake_feed::{FakeFeed, PROFILE};
 use kit::http::sum;
 use kit::program::{Program, run};
-use kit::tls_server::TlsServer;
 use kit::{DEADLINE, certificate, eventually, skip_without_tool, tool};
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore};
 
 use crate::{Scratch, market, serve};
 
@@ -79,28 +83,47 @@ async fn a_new_process_that_fails_changes_nothing_and_another_may_be_asked() {
     assert!(resumed.newest_offset().await > last);
 }
 
+/// Whether a client that trusts this certificate shakes hands at this port.
+fn shakes_hands(port: u16, trusted: &CertificateFiles) -> bool {
+    let mut roots = RootCertStore::empty();
+    roots.add(trusted.der().into()).expect("a certificate");
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from("localhost").expect("a name");
+    let mut client = ClientConnection::new(Arc::new(config), name).expect("a client");
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("the server listens");
+    while client.is_handshaking() {
+        if client.complete_io(&mut socket).is_err() {
+            return false;
+        }
+    }
+    true
+}
+
 #[test]
 fn every_kind_of_listener_is_handed_over_and_the_operator_asks_for_it() {
     let folder = Scratch::new("listeners");
-    let certificate = certificate::write("handover", &["localhost", "127.0.0.1"]);
+    let certificate = certificate::write("handover", &["localhost"]);
     let (open, admin) = (folder.path("open.sock"), folder.path("admin.sock"));
-    let args = ["--listen", &format!("unix:{open}?mode=666"), "--admin-listen", &format!("unix:{admin}")];
-    let mut tls = TlsServer::serve(&certificate.pair(), &args, &[("DRAIN_RECONNECT_SPREAD", "0s")]);
-    let answered = |path: &str| UnixStream::connect(path).is_ok();
+    let listen = format!("127.0.0.1:0,tls://127.0.0.1:0,unix:{open}?mode=666");
+    let settings = [("TLS_CERTIFICATES", &*certificate.pair()), ("DRAIN_RECONNECT_SPREAD", "0s")];
+    let mut server = Program::serve_on(&listen, &["--admin-listen", &format!("unix:{admin}")], &settings);
+    let port = server.next_address().rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
     for round in 0..2 {
         let (status, told, error) = run(&["admin", "--socket", &admin, "handover"], &[]);
         assert!(status.success() && told.starts_with("handed over to process "), "{round}: {told}{error}");
         if round == 0 {
-            assert_eq!(tls.program.wait().code(), Some(0));
+            assert_eq!(server.wait().code(), Some(0));
         }
-        assert_eq!(tls.program.get("/healthz").status, 200);
-        assert!(answered(&open) && answered(&admin), "{round}: the files of the sockets are there");
-        let socket = tls.dial();
-        assert!(socket.peer_addr().is_ok());
+        assert_eq!(server.get("/healthz").status, 200);
+        assert!(shakes_hands(port, &certificate), "{round}");
+        assert!(UnixStream::connect(&open).is_ok(), "{round}: the file of the socket is there");
         let (status, told, error) = run(&["admin", "--socket", &admin, "sessions"], &[]);
         assert!(status.success(), "{round}: {told}{error}");
     }
-    let server = &tls.program;
     assert_eq!(server.successors().len(), 2);
     server.end_successor();
     assert!(!Path::new(&open).exists() && !Path::new(&admin).exists(), "the last one removes them");
