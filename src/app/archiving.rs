@@ -73,16 +73,16 @@ pub(super) fn recording(
     stopped: watch::Receiver<bool>,
 ) -> (ArchiveControl, impl FnOnce() -> io::Result<()> + Send) {
     let (calls, orders) = channel();
-    (ArchiveControl(calls), move || Recording { orders, clock, stopped }.run(archive))
+    (ArchiveControl(calls), move || RecordingThread { orders, clock, stopped }.run(archive))
 }
 
-struct Recording {
+struct RecordingThread {
     orders: Receiver<ArchiveCall>,
     clock: Clock,
     stopped: watch::Receiver<bool>,
 }
 
-impl Recording {
+impl RecordingThread {
     /// Records until the stop, but for the time between an order to close and one to open.
     fn run(&self, archive: RestoredArchive) -> io::Result<()> {
         let mut next = Some(Box::new(archive));

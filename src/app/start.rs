@@ -19,8 +19,8 @@ use crate::app::handover::{Handover, HandoverMeters, requests};
 use crate::app::measuring::measure;
 use crate::app::opening::{BusWriter, OpenBus};
 use crate::app::operator::ServerOperator;
-use crate::app::own_feed::{FeedControl, OwnFeed};
 use crate::app::parts::VitalParts;
+use crate::app::pausable_feed::{FeedControl, PausableFeed};
 use crate::app::reload::{Reload, ReloadMeters};
 use crate::app::roles::{serve_http, start_simulator};
 use crate::app::server::RunningServer;
@@ -186,7 +186,7 @@ pub(super) fn start(
             let (upstream, stopped) = (connect(*publisher, clients.clone())?, stopped.clone());
             let (control, calls) = FeedControl::open();
             feed_control = Some(control);
-            let feed = OwnFeed {
+            let feed = PausableFeed {
                 connect,
                 clients,
                 reader: reader.clone(),

@@ -4,6 +4,7 @@
 
 mod crowd;
 mod kinds;
+mod owners;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, TcpStream};

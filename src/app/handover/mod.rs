@@ -35,7 +35,7 @@ use tokio::sync::watch;
 use crate::app::handover::message::HandoverMessage;
 use crate::app::handover::service_manager::ServiceManager;
 use crate::app::handover::successor::{ProgramStart, Successor};
-use crate::app::own_feed::FeedControl;
+use crate::app::pausable_feed::FeedControl;
 use crate::bus::frame::FrameKind;
 use crate::bus::reader::{FrameLookup, Reader};
 use crate::edge::listen::inherited::HandedSocket;

@@ -76,7 +76,7 @@ impl FeedCalls {
 }
 
 /// What a feed goes on with after a pause.
-pub(super) struct OwnFeed<C> {
+pub(super) struct PausableFeed<C> {
     /// Makes the feed of a publisher.
     pub connect: C,
     pub clients: ClientInput,
@@ -88,7 +88,7 @@ pub(super) struct OwnFeed<C> {
     pub meters: Meters,
 }
 
-impl<C: Fn(Publisher, ClientInput) -> Result<Upstream, UpstreamError>> OwnFeed<C> {
+impl<C: Fn(Publisher, ClientInput) -> Result<Upstream, UpstreamError>> PausableFeed<C> {
     /// Feeds the bus until the stop. A feed that is given up does not end the server: clients keep the last values, marked
     /// as stale.
     ///
