@@ -7,53 +7,41 @@ pub(crate) mod demand;
 mod fault_injection;
 pub(crate) mod file_shares;
 pub(crate) mod gatekeeping;
+mod handover;
 mod measuring;
 mod opening;
 mod operator;
 mod parts;
+mod pausable_feed;
 mod reload;
 mod roles;
 mod server;
 mod signals;
+mod start;
 mod views;
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use tokio::sync::watch;
-
-use crate::access::rights::ViewId;
 use crate::audit::OpenError;
-use crate::audit::log::AuditLog;
-use crate::bus::Limits;
 use crate::bus::archive::open::ArchiveError;
 use crate::bus::clock::Clock;
-use crate::bus::demand::ClientInput;
-use crate::bus::history::{History, HistoryError};
+use crate::bus::history::HistoryError;
 use crate::bus::private_directory::PrivateDirectoryError;
-use crate::bus::publisher::Publisher;
-use crate::bus::signal::pulse::Vitals;
 use crate::cluster::nats::NatsError;
 use crate::config::effective::{Decision, EffectiveUpstream};
 use crate::config::error::ConfigError;
 use crate::config::logs::{Logging, write_within};
 use crate::config::{ConfigSources, Effective};
-use crate::delivery::bus_handles::BusHandles;
-use crate::delivery::settings::Settings as DeliverySettings;
-use crate::delivery::shards::Delivery;
+use crate::edge::EdgeError;
 use crate::edge::admin_key::AdminKeyError;
-use crate::edge::http::terms::EdgeTerms;
-use crate::edge::parts::EdgeParts;
-use crate::edge::phase::Phase;
-use crate::edge::{Edge, EdgeError, exposition};
 use crate::identity::error::Error as IdentityError;
 use crate::intake::probe::{ProbeError, probe as listen_to};
-use crate::intake::upstream::{Settings as UpstreamSettings, Upstream, UpstreamError};
+use crate::intake::upstream::UpstreamError;
 use crate::profile::client::NoSend;
 use crate::profile::section::ProfileError;
 use crate::profile::{ChoiceError, Profile};
@@ -63,23 +51,15 @@ use crate::simulator::SimulatorError;
 use crate::simulator::market_server::Simulator;
 use crate::simulator::recording::{Recording, RecordingError};
 use crate::simulator::replay::{ReplayServer, Speed};
-use crate::words::metrics::{self as names, Meters};
 use crate::words::topic::TopicError;
 
-use self::clustering::{JoinError, feed_in_turns};
-use self::configuration_digest::ConfigurationDigest;
-use self::file_shares::{edge_settings, share_open_files};
-use self::gatekeeping::Gatekeeping;
-use self::measuring::measure;
-use self::opening::{BusWriter, OpenBus};
-use self::operator::ServerOperator;
-use self::parts::{EndedPart, VitalParts};
-use self::reload::{Reload, ReloadMeters};
-use self::roles::{feed, serve_http, start_simulator};
-use self::server::RunningServer;
+use self::clustering::JoinError;
+use self::handover::activation::{self, ActivationError};
+use self::handover::predecessor::{Predecessor, PredecessorError};
+use self::handover::successor::ProgramStart;
+use self::parts::EndedPart;
 use self::signals::{Signals, serve_until_signalled};
-use self::views::{LogTerms, OpenViews};
-use crate::app::fault_injection::FaultInjection;
+use self::start::start;
 
 /// Topics that `probe` shows with a sample; more would scroll off the screen.
 const PROBE_SAMPLES: usize = 40;
@@ -132,6 +112,10 @@ pub enum AppError {
     AdminKey(#[from] AdminKeyError),
     #[error(transparent)]
     Edge(#[from] EdgeError),
+    #[error(transparent)]
+    Predecessor(#[from] PredecessorError),
+    #[error(transparent)]
+    Activation(#[from] ActivationError),
     #[error("{0}; start the server again, and report this if it is a panic")]
     PartEnded(EndedPart),
     #[error("expected to {what}, found: {error}")]
@@ -179,14 +163,32 @@ pub struct ReplayOptions {
 }
 
 /// Serves the feed until it is asked to stop. Each part has its own threads, so that none can hold up another; this thread
-/// watches over them.
-pub fn serve(effective: Effective, sources: ConfigSources, log: &Logging) -> Result<(), AppError> {
+/// watches over them. `arguments` are those of the process, its program first: a successor is started with them.
+pub fn serve(
+    effective: Effective,
+    sources: ConfigSources,
+    arguments: &[OsString],
+    log: &Logging,
+) -> Result<(), AppError> {
     let runtime = parts::runtime().map_err(AppError::system("start a runtime"))?;
     let mut signals = {
         let _entered = runtime.enter();
         Signals::watch()?
     };
-    let (server, addresses) = start(effective, sources, log)?;
+    let (mut predecessor, mut inherited) = match Predecessor::find(&sources.variables)? {
+        Some((predecessor, sockets)) => (Some(predecessor), sockets),
+        None => (None, activation::sockets()?),
+    };
+    let program = ProgramStart::of(arguments);
+    let before = (predecessor.as_mut(), &mut inherited);
+    let (server, addresses) = start(effective, (sources, program), before, log)?;
+    for address in inherited.left() {
+        tracing::warn!(address, "an inherited socket is closed, because no listener of the configuration is there");
+    }
+    drop(inherited);
+    if let Some(predecessor) = predecessor {
+        server.take_over(predecessor)?;
+    }
     for address in &addresses {
         announce(format_args!("fanline listening on {}", announced(address)));
     }
@@ -199,137 +201,6 @@ fn announced(address: &ListenAddress) -> String {
         ListenEndpoint::Tcp(socket) => format!("{}://{socket}", if address.tls { "https" } else { "http" }),
         ListenEndpoint::Unix { path, .. } => format!("unix:{}", path.display()),
     }
-}
-
-/// Starts all parts of a server; returns the addresses for clients.
-fn start(
-    effective: Effective,
-    sources: ConfigSources,
-    log: &Logging,
-) -> Result<(RunningServer, Vec<ListenAddress>), AppError> {
-    let (config, auth) = (effective.config.clone(), effective.auth.clone());
-    let (stop, stopped) = watch::channel(false);
-    let clock = Clock::start();
-    let faults = FaultInjection::find();
-    let (meters, exposition) = exposition::recorder();
-    let digest = ConfigurationDigest::of(&config, &auth);
-    let audit = AuditLog::open(&config.audit, &digest.to_string(), &meters)?;
-    let gatekeeping = Gatekeeping::start(&config.auth, auth, &meters)?;
-    let history = History::parse(&config.history.keep)?;
-    let chosen = profile(&config)?;
-    let (simulated, dialect) = (chosen.is_simulated(), chosen.dialect);
-    meters.gauge(&names::UPSTREAM_SIMULATED, &[]).set(f64::from(u8::from(simulated)));
-    let limits = Limits {
-        ring_frames_max: config.ring.frames_max,
-        ring_bytes_max: config.ring.bytes_max,
-        topics_max: config.limits.topics_max,
-    };
-    let rules = demand::rules(&config)?;
-    let node = clustering::join((&config, rules), (limits, &history), &digest.to_string(), (clock, &meters))?;
-    let (client_requests, clients) = demand::open(&config, &meters)?;
-    let interest = clients.interest.clone();
-    let OpenBus { source, reader, archive, cluster } =
-        opening::open(&config, (node, clients), (limits, &history), (clock, &meters))?;
-    let delays = gatekeeping.views();
-    let handles = BusHandles {
-        view: ViewId::LIVE,
-        reader: reader.clone(),
-        interest,
-        requests: client_requests,
-        gatekeeper: gatekeeping.gatekeeper.clone(),
-        audit: audit.clone(),
-        dialect: dialect.clone(),
-    };
-    let live = (&handles, shards(&config));
-    let terms = LogTerms { limits, history: &history, delay: &config.delay };
-    let OpenViews { views, lines, workers, shards: on_views } = views::open(&delays, live, &terms, (clock, &meters))?;
-    let shares = share_open_files(&config, workers.len());
-    let settings = DeliverySettings::new(&config, shards(&config), simulated);
-    let (delivery, threads) =
-        Delivery::start_views(settings, on_views, clock, &meters).map_err(AppError::system("start the shards"))?;
-    let delivery = Arc::new(delivery);
-    gatekeeping.connect(&delivery);
-    let mut pulses = [delivery.pulses(), vec![("feed".into(), reader.pulse())]].concat();
-    if !lines.is_empty() {
-        pulses.push(("delay".into(), lines.pulse.clone()));
-    }
-    let vitals = Vitals::new(clock, pulses);
-    let edge_settings = edge_settings(&config, &shares, simulated);
-    let tls = edge_settings.load_tls(&meters).map_err(EdgeError::Tls)?;
-    let terms = EdgeTerms::new(&edge_settings);
-    let reload = Arc::new(Reload {
-        sources,
-        effective: ArcSwap::from_pointee(effective),
-        turn: Mutex::default(),
-        identities: gatekeeping.identities.clone(),
-        tls: tls.clone(),
-        terms: terms.clone(),
-        delivery: delivery.clone(),
-        level: log.level.clone(),
-        audit: audit.clone(),
-        meters: ReloadMeters::new(&meters, &digest),
-        simulated,
-        spools: workers.len(),
-    });
-    let adopting = delivery.clone();
-    let parts_of_edge = EdgeParts {
-        views,
-        adopt: faults.attach(Arc::new(move |handoff| adopting.adopt(handoff))),
-        vitals: vitals.clone(),
-        meters: meters.clone(),
-        exposition: exposition.measuring(measure(&vitals, log.queue.clone(), &meters)),
-        audit: audit.clone(),
-        admin: Some(operator::admin_parts(
-            &config,
-            ServerOperator::new(delivery.clone(), gatekeeping.identities.clone(), reload.clone(), cluster),
-        )?),
-        gatekeeper: gatekeeping.gatekeeper.clone(),
-        dialect,
-        tls,
-    };
-    let edge = Edge::bind(edge_settings, terms, parts_of_edge)?;
-    let addresses = edge.addresses().cloned().collect();
-    if let Some(admin) = edge.admin_address() {
-        tracing::info!(address = %admin, "the operator's listener serves metrics, health and the operator's calls");
-    }
-
-    let mut parts = VitalParts::default();
-    threads.into_handles().into_iter().for_each(|shard| parts.watch(shard));
-    if !lines.is_empty() {
-        let stopped = stopped.clone();
-        let run = move || lines.run(clock, &stopped);
-        parts.start("delay", run).map_err(AppError::system("start the delayed views"))?;
-    }
-    for worker in workers {
-        parts.start("spool", move || worker.run()).map_err(AppError::system("start a spool"))?;
-    }
-    if let Some(archive) = archive {
-        let stopped = stopped.clone();
-        let record = move || archiving::record(archive.recorder, clock, &stopped);
-        parts.start("archive", record).map_err(AppError::system("start the archive"))?;
-        parts.start("archive-sync", move || archive.sync.run()).map_err(AppError::system("start the archive"))?;
-    }
-    let simulate = || start_simulator(config.simulate, &mut parts, faults.clone(), stopped.clone());
-    let connect = connector(&config, (clock, &meters), simulate)?;
-    let (runtime, feed_faults) = (parts::runtime().map_err(AppError::system("start a runtime"))?, faults.clone());
-    let start_feed: Box<dyn FnOnce() -> io::Result<()> + Send> = match source {
-        BusWriter::Own(publisher, clients) => {
-            let (upstream, stopped, pulse) = (connect(*publisher, clients)?, stopped.clone(), reader.pulse());
-            Box::new(move || parts::drive(runtime, feed_faults.run("feed", feed(upstream, stopped, pulse))))
-        }
-        BusWriter::Cluster(drive, orders) => {
-            let told = stopped.clone();
-            parts.start("cluster", move || drive(told)).map_err(AppError::system("start the cluster's node"))?;
-            let in_turns = feed_in_turns(orders, connect, stopped.clone());
-            Box::new(move || parts::drive(runtime, feed_faults.run("feed", in_turns)))
-        }
-    };
-    let (phase, phases) = watch::channel(Phase::Serving);
-    let edge_faults = faults.clone();
-    let serve = move || serve_http(async move { edge_faults.run("edge", edge.serve(phases)).await });
-    parts.start("edge", serve).map_err(AppError::system("start the edge"))?;
-    parts.start("feed", start_feed).map_err(AppError::system("start the feed"))?;
-    Ok((RunningServer { parts, delivery, vitals, phase, stop, faults, audit, reload }, addresses))
 }
 
 /// Serves the simulated market of `config.simulate` on `listen` until SIGTERM or SIGINT.
@@ -360,25 +231,6 @@ pub async fn probe(config: Config, duration: Duration) -> Result<impl fmt::Displ
     // A topic without a message by then gets a line in the report.
     settings.first_message_timeout = settings.first_message_timeout.min(duration / 2);
     Ok(listen_to(settings, Clock::start(), duration, PROBE_SAMPLES).await?)
-}
-
-/// Connects to the configured feed. Without one, to the simulated market: `simulate` starts it and returns its URL, and it
-/// is reached through the same client as any other feed.
-fn connector(
-    config: &Config,
-    (clock, meters): (Clock, &Meters),
-    simulate: impl FnOnce() -> Result<String, AppError>,
-) -> Result<impl Fn(Publisher, ClientInput) -> Result<Upstream, UpstreamError> + Send + 'static, AppError> {
-    let profile = profile(config)?;
-    profile.check_client_requests(!config.upstream.send.is_empty(), config.upstream.request)?;
-    let url = feed_url(config, &profile)?.map_or_else(simulate, Ok)?;
-    let effective = EffectiveUpstream::new(config, profile, url);
-    effective.overridden().for_each(|sentence| tracing::warn!("{sentence}"));
-    let meters = meters.clone();
-    Ok(move |publisher, ClientInput { interest, requests }| {
-        let settings = UpstreamSettings { interest, requests: Some(requests), ..effective.settings.clone() };
-        Upstream::new(settings, publisher, clock, &meters)
-    })
 }
 
 /// The URL of the feed; none if it is the built-in simulated market.

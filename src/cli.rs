@@ -226,16 +226,21 @@ pub fn run(
     arguments: impl Iterator<Item = OsString>,
     variables: impl Iterator<Item = (OsString, OsString)>,
 ) -> ExitCode {
-    let outcome = CommandLine::try_parse_from(arguments)
+    let arguments: Vec<OsString> = arguments.collect();
+    let outcome = CommandLine::try_parse_from(&arguments)
         .map_err(CommandFailure::Arguments)
-        .and_then(|command_line| perform(command_line, variables.collect()));
+        .and_then(|command_line| perform(command_line, &arguments, variables.collect()));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
 }
 
-fn perform(command_line: CommandLine, variables: Vec<(OsString, OsString)>) -> Result<(), CommandFailure> {
+fn perform(
+    command_line: CommandLine,
+    arguments: &[OsString],
+    variables: Vec<(OsString, OsString)>,
+) -> Result<(), CommandFailure> {
     let load = |settings: Settings| -> Result<Effective, ConfigError> {
         config::load(&ConfigSources { file: settings.file, variables: variables.clone(), flags: settings.flags })
     };
@@ -248,7 +253,7 @@ fn perform(command_line: CommandLine, variables: Vec<(OsString, OsString)>) -> R
             effective.require_feed()?;
             let log = logs::start(&effective.config.log);
             log_ignored_variables(&effective);
-            Ok(app::serve(effective, sources, &log)?)
+            Ok(app::serve(effective, sources, arguments, &log)?)
         }
         Some(CliCommand::Simulate { listen, seed, rate, symbols }) => {
             let mut settings = Settings::default();

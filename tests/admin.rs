@@ -8,7 +8,9 @@ use std::time::Duration;
 use fanline::access::cluster_status::ClusterStatus;
 use fanline::access::grant::Grant;
 use fanline::access::identity::TokenId;
-use fanline::access::operator::{OperatorCalls, OperatorError, ReloadOutcome, RevocationOutcome, RevokedCredentials};
+use fanline::access::operator::{
+    HandoverOutcome, OperatorCalls, OperatorError, ReloadOutcome, RevocationOutcome, RevokedCredentials,
+};
 use fanline::access::selector::{SessionOrder, SessionSelector};
 use fanline::access::session_row::{SessionFilter, SessionRow, SessionState};
 use fanline::audit::log::AuditLog;
@@ -81,6 +83,10 @@ impl OperatorCalls for Recorded {
 
     fn reload(&self) -> Result<ReloadOutcome, OperatorError> {
         Err(OperatorError::Refused("fanline.toml:7: expected a tier".into()))
+    }
+
+    fn hand_over(&self) -> Result<HandoverOutcome, OperatorError> {
+        Ok(HandoverOutcome { pid: 4711 })
     }
 
     fn cluster(&self) -> Result<ClusterStatus, OperatorError> {
@@ -265,6 +271,7 @@ async fn each_call_is_what_was_meant_or_refused() {
         ("/admin/revoke", r#"{"issued_before_ms":5}"#, 400),
         ("/admin/revoke", r#"{"jti":"a","sub":"b"}"#, 400),
         ("/admin/reload", r#"{"now":true}"#, 400),
+        ("/admin/handover", r#"{"now":true}"#, 400),
     ] {
         let answer = harness.post(path, body).await;
         assert_eq!(answer.status, status, "{body}: {}", answer.text());
@@ -288,6 +295,7 @@ async fn each_call_is_what_was_meant_or_refused() {
     let rows =
         json!([{"iss": "i", "sub": "ann", "issued_before_ms": 5, "until_ms": 77}, {"jti_sha256": hex, "until_ms": 99}]);
     assert_eq!(listed["revocations"], rows);
+    assert_eq!(harness.post("/admin/handover", "{}").await.json(), json!({"handed_over": true, "pid": 4711}));
     harness.post("/admin/reload", "{}").await.check_refusal(409, "refused", "fanline.toml:7: expected a tier");
 
     let page =

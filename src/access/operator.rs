@@ -30,6 +30,12 @@ pub trait OperatorCalls: Send + Sync {
     /// Reads the configuration and the files that it names anew; live sessions follow.
     fn reload(&self) -> Result<ReloadOutcome, OperatorError>;
 
+    /// Has the program that is on disk now take over; returns once it serves.
+    ///
+    /// # Errors
+    /// It did not take over, and this server goes on.
+    fn hand_over(&self) -> Result<HandoverOutcome, OperatorError>;
+
     /// How the cluster of this server stands, as far as it knows.
     ///
     /// # Errors
@@ -68,6 +74,13 @@ pub struct ReloadOutcome {
     pub restart: Vec<String>,
     /// Of the configuration in force, in hexadecimal.
     pub digest: String,
+}
+
+/// What a hand-over did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HandoverOutcome {
+    /// Number of the process that serves now.
+    pub pid: u32,
 }
 
 /// A setting, or a table below `[auth]`, that is in force with another value.

@@ -132,7 +132,7 @@ pub(super) fn join(
         tokio::select! {
             joined = join => joined,
             () = remind(&settings.urls) => unreachable!("it reminds for ever"),
-            _ = signals.stop(|| {}) => Err(JoinError::Stopped),
+            _ = signals.stop(|_| {}) => Err(JoinError::Stopped),
         }
     })?;
     let status = StatusView { feed: settings.name.clone(), node_name: name, status, members };

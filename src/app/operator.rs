@@ -5,10 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::access::cluster_status::ClusterStatus;
-use crate::access::operator::{OperatorCalls, OperatorError, ReloadOutcome, RevocationOutcome, RevokedCredentials};
+use crate::access::operator::{
+    HandoverOutcome, OperatorCalls, OperatorError, ReloadOutcome, RevocationOutcome, RevokedCredentials,
+};
 use crate::access::selector::{SessionOrder, SessionSelector};
 use crate::access::session_row::{SessionFilter, SessionRow};
 use crate::app::AppError;
+use crate::app::handover::requests::HandoverTrigger;
 use crate::app::reload::Reload;
 use crate::cluster::node_status::StatusView;
 use crate::delivery::shards::Delivery;
@@ -26,6 +29,7 @@ pub(super) struct ServerOperator {
     /// None without identities.
     identities: Option<Arc<TokenGatekeeper>>,
     reload: Arc<Reload>,
+    handover: HandoverTrigger,
     /// None without a cluster.
     cluster: Option<StatusView>,
 }
@@ -34,10 +38,10 @@ impl ServerOperator {
     pub(super) fn new(
         delivery: Arc<Delivery>,
         identities: Option<Arc<TokenGatekeeper>>,
-        reload: Arc<Reload>,
+        (reload, handover): (Arc<Reload>, HandoverTrigger),
         cluster: Option<StatusView>,
     ) -> ServerOperator {
-        ServerOperator { delivery, identities, reload, cluster }
+        ServerOperator { delivery, identities, reload, handover, cluster }
     }
 
     fn identities(&self) -> Result<&TokenGatekeeper, OperatorError> {
@@ -87,6 +91,10 @@ impl OperatorCalls for ServerOperator {
 
     fn reload(&self) -> Result<ReloadOutcome, OperatorError> {
         self.reload.run("reload")
+    }
+
+    fn hand_over(&self) -> Result<HandoverOutcome, OperatorError> {
+        self.handover.ask().map(|pid| HandoverOutcome { pid }).map_err(OperatorError::Refused)
     }
 
     fn cluster(&self) -> Result<ClusterStatus, OperatorError> {

@@ -1,12 +1,10 @@
-//! Parts of a server that are not rooms: the feed's task, the threads for HTTP, the built-in simulator.
+//! Parts of a server that are not rooms: the threads for HTTP, the built-in simulator.
 
 use std::io;
 use std::net::Ipv4Addr;
 
 use tokio::sync::watch;
 
-use crate::bus::signal::pulse::Pulse;
-use crate::intake::upstream::Upstream;
 use crate::settings::table::MarketSettings;
 use crate::simulator::market_server::Simulator;
 
@@ -19,18 +17,6 @@ const HTTP_THREADS: usize = 2;
 /// How much lower the priority of these is (see nice(2)): with two connections that pipeline `/metrics` on a busy machine of
 /// two cores the 99th percentile of gaps in the stream was 3 to 22 ms (median 7), without it 10 to 32 ms (median 26).
 const HTTP_NICENESS: i32 = 10;
-
-/// Feeds the bus until the stop. A feed that is given up does not end the server: clients keep the last values, marked as
-/// stale.
-pub(super) async fn feed(upstream: Upstream, mut stopped: watch::Receiver<bool>, pulse: Pulse) -> io::Result<()> {
-    if let Err(error) = upstream.run(stopped.clone()).await {
-        tracing::error!(%error, "the feed is given up; clients keep the last values, marked as stale");
-        pulse.rest();
-        // Without a sender nothing can stop it any more, so it stops now.
-        let _ = stopped.wait_for(|stopped| *stopped).await;
-    }
-    Ok(())
-}
 
 /// Answers HTTP on threads that share the cores with the shards and the feed, at a lower priority.
 pub(super) fn serve_http(run: impl Future<Output = io::Result<()>>) -> io::Result<()> {

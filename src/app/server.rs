@@ -1,4 +1,4 @@
-//! A running server: its parts, what they share, and its end, by a stop or because a part ended.
+//! A running server: its parts, what they share, and its end, by a stop, a hand-over, or because a part ended.
 //!
 //! Every part is vital. If one ends without a stop, clients receive goodbyes and the process ends with an error within
 //! `EXIT_DEADLINE`, so that a supervisor can restart it.
@@ -14,14 +14,19 @@ use tokio::sync::{Notify, watch};
 use crate::audit::log::AuditLog;
 use crate::bus::signal::pulse::Vitals;
 use crate::delivery::shards::Delivery;
+use crate::edge::listen::inherited::HandedSocket;
 use crate::edge::phase::Phase;
 use crate::edge::settings::STOP_TIMEOUT;
 use crate::settings::table::Drain;
 
 use super::AppError;
+use super::handover::predecessor::{Predecessor, PredecessorError};
+use super::handover::requests::{HandoverRequests, HandoverTrigger};
+use super::handover::successor::Successor;
+use super::handover::{Handover, HandoverError};
 use super::parts::{EndedPart, VitalParts};
 use super::reload::Reload;
-use super::signals::Signals;
+use super::signals::{SignalCall, Signals};
 use crate::app::fault_injection::FaultInjection;
 
 /// Shortest interval of log lines about the number of sessions.
@@ -48,6 +53,14 @@ pub(super) struct RunningServer {
     pub audit: AuditLog,
     /// What SIGHUP does.
     pub reload: Arc<Reload>,
+    /// What SIGUSR2 does.
+    pub handover: Handover,
+    /// For a successor.
+    pub sockets: Vec<HandedSocket>,
+    pub trigger: HandoverTrigger,
+    pub requests: HandoverRequests,
+    /// The process that serves instead of this one.
+    pub successor: Option<Successor>,
 }
 
 impl RunningServer {
@@ -62,20 +75,39 @@ impl RunningServer {
         ended.map_err(|ended| self.give_up(ended))
     }
 
+    /// Serves instead of the predecessor, once it may.
+    ///
+    /// # Errors
+    /// The predecessor goes on.
+    pub(super) fn take_over(&self, predecessor: Predecessor) -> Result<(), PredecessorError> {
+        predecessor.take_over(&self.handover.reader)?;
+        self.sockets.iter().filter_map(|socket| socket.file.as_ref()).for_each(|file| file.claim());
+        self.phase.send_replace(Phase::Serving);
+        tracing::info!("this process has taken over, and serves");
+        Ok(())
+    }
+
     async fn serve(&mut self, signals: &mut Signals) -> Result<(), EndedPart> {
         let hangup = Arc::new(Notify::new());
         tokio::spawn(reload_on_hangup(self.reload.clone(), hangup.clone()));
-        let on_hangup = || hangup.notify_one();
-        tokio::select! {
-            () = signals.stop(on_hangup) => {}
-            ended = self.parts.one_ended() => return Err(ended),
-            never = watch_over(&self.delivery, &self.vitals) => match never {},
-        }
-        let settings = self.reload.drain();
-        tokio::select! {
-            () = drain(&settings, &self.delivery, &self.phase) => {}
-            () = signals.stop(on_hangup) => tracing::warn!("stopping at once: second signal"),
-            ended = self.parts.one_ended() => return Err(ended),
+        let trigger = self.trigger.clone();
+        let on_call = |call| match call {
+            SignalCall::Reload => hangup.notify_one(),
+            SignalCall::HandOver => trigger.signal(),
+        };
+        self.handover.service.tell("READY=1");
+        self.serve_until_stopped(signals, &on_call).await?;
+        if self.successor.is_some() {
+            let settings = self.reload.drain();
+            tokio::select! {
+                () = leave_to_successor(&settings, &self.delivery) => {}
+                () = signals.stop(&on_call) => self.dismiss_all(signals, &on_call).await?,
+                never = self.requests.refuse(|| HandoverError::Stopping) => match never {},
+                ended = self.parts.one_ended() => return Err(ended),
+            }
+        } else {
+            self.handover.service.tell("STOPPING=1");
+            self.dismiss_all(signals, &on_call).await?;
         }
         self.stop_parts();
         match tokio::time::timeout(STOP_TIMEOUT + STOP_MARGIN, self.parts.all_ended()).await {
@@ -87,14 +119,69 @@ impl RunningServer {
         Ok(())
     }
 
+    /// Until a signal stops the server, or another process has taken over.
+    async fn serve_until_stopped(
+        &mut self,
+        signals: &mut Signals,
+        on_call: &impl Fn(SignalCall),
+    ) -> Result<(), EndedPart> {
+        let RunningServer { parts, delivery, vitals, phase, reload, handover, sockets, requests, successor, .. } = self;
+        let mut watching = std::pin::pin!(watch_over(delivery, vitals));
+        loop {
+            let request = tokio::select! {
+                () = signals.stop(on_call) => return Ok(()),
+                ended = parts.one_ended() => return Err(ended),
+                never = &mut watching => match never {},
+                request = requests.next() => request,
+            };
+            let limit = reload.drain().handover_timeout;
+            // Dropped by a stop: the process that was to take over ends, too.
+            let outcome = tokio::select! {
+                () = signals.stop(on_call) => {
+                    tracing::warn!("{}: given up, because the server is to stop", request.cause);
+                    return Ok(());
+                }
+                ended = parts.one_ended() => return Err(ended),
+                never = &mut watching => match never {},
+                never = requests.refuse(|| HandoverError::UnderWay) => match never {},
+                outcome = handover.run(request.cause, (sockets, limit), phase) => outcome,
+            };
+            match outcome {
+                Ok(process) => {
+                    request.answer(Ok(process.pid()));
+                    *successor = Some(process);
+                    return Ok(());
+                }
+                Err(error) => request.answer(Err(error.to_string())),
+            }
+        }
+    }
+
+    /// Goodbyes for everybody. A further signal cuts it short.
+    async fn dismiss_all(&mut self, signals: &mut Signals, on_call: &impl Fn(SignalCall)) -> Result<(), EndedPart> {
+        let settings = self.reload.drain();
+        let phase = Some(&self.phase).filter(|_| self.successor.is_none());
+        tokio::select! {
+            () = drain(&settings, &self.delivery, phase) => Ok(()),
+            () = signals.stop(on_call) => {
+                tracing::warn!("stopping at once: second signal");
+                Ok(())
+            }
+            never = self.requests.refuse(|| HandoverError::Stopping) => match never {},
+            ended = self.parts.one_ended() => Err(ended),
+        }
+    }
+
     /// Handles the end of a part: sends clients goodbyes; returns the reason for the process to end.
-    fn give_up(&self, ended: EndedPart) -> AppError {
+    fn give_up(&mut self, ended: EndedPart) -> AppError {
         exit_within(EXIT_DEADLINE);
         tracing::error!(
             part = ended.part,
             "{ended}; the process ends so that it can be restarted, and clients receive a goodbye"
         );
-        self.phase.send_replace(Phase::Draining);
+        if self.successor.is_none() {
+            self.phase.send_replace(Phase::Draining);
+        }
         self.delivery.drain(self.reload.drain().reconnect_spread);
         let given_up = Instant::now();
         while self.delivery.sessions() > 0 && given_up.elapsed() < GOODBYES_TIMEOUT {
@@ -105,7 +192,9 @@ impl RunningServer {
         AppError::PartEnded(ended)
     }
 
-    fn stop_parts(&self) {
+    fn stop_parts(&mut self) {
+        // Whoever comes now is refused by the kernel, unless there is a successor.
+        self.sockets.clear();
         self.delivery.stop();
         self.phase.send_replace(Phase::Stopped);
         self.stop.send_replace(true);
@@ -148,19 +237,33 @@ async fn watch_over(delivery: &Delivery, vitals: &Vitals) -> Infallible {
     }
 }
 
-/// The orderly stop: readiness first, then goodbyes. A second signal cuts it short.
-async fn drain(settings: &Drain, delivery: &Delivery, phase: &watch::Sender<Phase>) {
+/// The orderly stop: readiness first, then goodbyes. Without a phase another process serves already.
+async fn drain(settings: &Drain, delivery: &Delivery, phase: Option<&watch::Sender<Phase>>) {
     let sessions = delivery.sessions();
-    tracing::info!(sessions, "stopping: new sessions are refused, and connected clients receive a goodbye");
-    phase.send_replace(Phase::Draining);
-    tokio::time::sleep(settings.readiness_delay).await;
+    if let Some(phase) = phase {
+        tracing::info!(sessions, "stopping: new sessions are refused, and connected clients receive a goodbye");
+        phase.send_replace(Phase::Draining);
+        tokio::time::sleep(settings.readiness_delay).await;
+    } else {
+        tracing::info!(sessions, "stopping: the clients that are left receive a goodbye");
+    }
     delivery.drain(settings.reconnect_spread);
+    everyone_left(settings.timeout, delivery).await;
+}
+
+/// The end after a hand-over: goodbyes in waves, so that each client has the stream until it can come to the successor.
+async fn leave_to_successor(settings: &Drain, delivery: &Delivery) {
+    delivery.drain_in_waves(settings.reconnect_spread);
+    everyone_left(settings.reconnect_spread + settings.timeout, delivery).await;
+}
+
+async fn everyone_left(timeout: Duration, delivery: &Delivery) {
     let everyone_left = async {
         while delivery.sessions() > 0 {
             tokio::time::sleep(DRAIN_INTERVAL).await;
         }
     };
-    if tokio::time::timeout(settings.timeout, everyone_left).await.is_err() {
+    if tokio::time::timeout(timeout, everyone_left).await.is_err() {
         tracing::warn!(sessions = delivery.sessions(), "drain.timeout has passed; the remaining sessions are closed");
     }
 }

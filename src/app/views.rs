@@ -1,5 +1,6 @@
 //! Delayed views of the feed: their logs, and the thread that feeds them.
 
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -35,6 +36,8 @@ pub(super) struct OpenViews {
     pub workers: Vec<SpoolWorker>,
     /// For each shard, by view: first those of the live log.
     pub shards: Vec<BusHandles>,
+    /// Of the directory of spools.
+    pub spool_lock: Option<File>,
 }
 
 /// What the logs of the views are opened with, as the live one is.
@@ -42,6 +45,8 @@ pub(super) struct LogTerms<'t> {
     pub limits: Limits,
     pub history: &'t History,
     pub delay: &'t Delay,
+    /// Of the process before, which still uses the directory of spools.
+    pub spool_lock: Option<&'t File>,
 }
 
 pub(super) struct DelayLines {
@@ -59,7 +64,8 @@ pub(super) fn open(
     terms: &LogTerms<'_>,
     (clock, meters): (Clock, &Meters),
 ) -> Result<OpenViews, PrivateDirectoryError> {
-    let spool = if delays.is_empty() { None } else { open_spool(terms.delay)? };
+    let opened = if delays.is_empty() { None } else { open_spool(terms)? };
+    let (spool, spool_lock) = opened.unzip();
     let (mut lines, mut workers) = (Vec::new(), Vec::new());
     let (mut readers, mut shards) = (Vec::new(), vec![live.clone(); live_shards]);
     for (view, delay) in (1..).zip(delays) {
@@ -83,13 +89,24 @@ pub(super) fn open(
         readers.push(reader);
     }
     let lines = DelayLines { lines, pulse: Pulse::default() };
-    Ok(OpenViews { views: Views::new(live.reader.clone(), readers), lines, workers, shards })
+    Ok(OpenViews {
+        views: Views::new(live.reader.clone(), readers),
+        lines,
+        workers,
+        shards,
+        spool_lock: spool_lock.flatten(),
+    })
 }
 
-fn open_spool(settings: &Delay) -> Result<Option<SpoolTerms>, PrivateDirectoryError> {
-    let Some(path) = &settings.spool_dir else { return Ok(None) };
-    let files = Arc::new(SpoolDirectory::open(Path::new(path))?);
-    Ok(Some(SpoolTerms { files, bytes_max: settings.spool_bytes_max as u64 }))
+fn open_spool(terms: &LogTerms<'_>) -> Result<Option<(SpoolTerms, Option<File>)>, PrivateDirectoryError> {
+    let Some(path) = terms.delay.spool_dir.as_ref().map(Path::new) else { return Ok(None) };
+    let files = match terms.spool_lock {
+        Some(lock) => SpoolDirectory::open_beside(path, lock)?,
+        None => SpoolDirectory::open(path)?,
+    };
+    // Without a copy another process cannot share the directory.
+    let lock = files.lock().ok();
+    Ok(Some((SpoolTerms { files: Arc::new(files), bytes_max: terms.delay.spool_bytes_max as u64 }, lock)))
 }
 
 impl DelayLines {

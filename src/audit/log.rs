@@ -113,9 +113,41 @@ impl AuditLog {
     /// The directory or its newest file cannot be written, another process writes there, or its last line is no line of a
     /// log.
     pub fn open(settings: &AuditSettings, config_digest: &str, meters: &Meters) -> Result<AuditLog, OpenError> {
+        let Some(dir) = &settings.dir else { return Ok(AuditLog::unused(meters)) };
+        let (writer, torn_bytes) = AuditWriter::open(Path::new(dir))?;
+        AuditLog::start(settings, (config_digest, torn_bytes), meters, move |_| Some(writer))
+    }
+
+    /// As [`AuditLog::open`], after another process that still writes there: events wait in the queue until it has ended.
+    ///
+    /// # Errors
+    /// The thread that writes cannot be started. A directory that cannot be used is told in the log.
+    pub fn open_after(settings: &AuditSettings, config_digest: &str, meters: &Meters) -> Result<AuditLog, OpenError> {
+        let Some(dir) = settings.dir.clone() else { return Ok(AuditLog::unused(meters)) };
+        let open = move |queue: &WriterPresence| {
+            let (writer, torn_bytes) = AuditWriter::open_after(Path::new(&dir), queue)?;
+            if let Some(bytes) = torn_bytes {
+                queue.push(recovered(&dir, bytes));
+            }
+            Some(writer)
+        };
+        AuditLog::start(settings, (config_digest, None), meters, open)
+    }
+
+    /// Nothing is recorded; the meters say so.
+    fn unused(meters: &Meters) -> AuditLog {
+        AuditMeters::new(meters);
+        AuditLog::default()
+    }
+
+    /// `open` is called by the thread that writes.
+    fn start(
+        settings: &AuditSettings,
+        (config_digest, torn_bytes): (&str, Option<u64>),
+        meters: &Meters,
+        open: impl FnOnce(&WriterPresence) -> Option<AuditWriter> + Send + 'static,
+    ) -> Result<AuditLog, OpenError> {
         let meters = AuditMeters::new(meters);
-        let Some(dir) = &settings.dir else { return Ok(AuditLog::default()) };
-        let (writer, recovered) = AuditWriter::open(Path::new(dir))?;
         let queue = Arc::new(AuditQueue {
             state: Mutex::new(WaitingEvents::new(Instant::now())),
             news: Condvar::new(),
@@ -124,12 +156,16 @@ impl AuditLog {
             meters,
         });
         let log = AuditLog { queue: Some(queue.clone()) };
-        if let Some(bytes) = recovered {
-            tracing::warn!(dir, bytes, "the last line of the audit log was not complete; its bytes were moved aside");
-            log.record(AuditEvent::new(AuditKind::Recovered).sent(0, bytes).reason("torn_line"));
+        if let (Some(bytes), Some(dir)) = (torn_bytes, &settings.dir) {
+            log.record(recovered(dir, bytes));
         }
         log.record(AuditEvent::new(AuditKind::Start).version(env!("CARGO_PKG_VERSION"), config_digest));
-        let write = move || writer.run(&WriterPresence(queue));
+        let write = move || {
+            let queue = WriterPresence(queue);
+            if let Some(writer) = open(&queue) {
+                writer.run(&queue);
+            }
+        };
         let thread = std::thread::Builder::new().name("audit".into()).spawn(write);
         thread.map_err(|error| OpenError::Thread { error })?;
         Ok(log)
@@ -284,6 +320,12 @@ impl Drop for WriterPresence {
         self.0.meters.failing.set(1.0);
         self.0.settled.notify_all();
     }
+}
+
+/// Tells of a line that was not complete.
+fn recovered(dir: &str, bytes: u64) -> AuditEvent {
+    tracing::warn!(dir, bytes, "the last line of the audit log was not complete; its bytes were moved aside");
+    AuditEvent::new(AuditKind::Recovered).sent(0, bytes).reason("torn_line")
 }
 
 fn now_ms() -> u64 {

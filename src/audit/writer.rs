@@ -2,7 +2,8 @@
 //!
 //! A write that fails is undone (the file is cut to its last whole line) and tried again, so a full disk leaves no torn
 //! line. A process that is killed can leave one: the next start moves it to a file of its own, and the chain goes on from
-//! the last whole line. One process at a time: the directory's file `lock` is held while the log is open.
+//! the last whole line. One process at a time: the directory's file `lock` is held while the log is open. A process that
+//! takes over from another waits for it, and its events with it.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -20,6 +21,10 @@ use crate::audit::record::LinkRecord;
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two attempts to write to a disk that is full.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+/// Between two looks whether the process before has ended.
+const LOCKED_INTERVAL: Duration = Duration::from_millis(50);
+/// For the process before to end, once this one stops as well.
+const LOCKED_CLOSING: Duration = Duration::from_secs(1);
 /// Of log lines about a disk that stays full.
 const COMPLAIN_INTERVAL: Duration = Duration::from_secs(30);
 /// Bytes that are read at a time from the end of a file: most lines are shorter.
@@ -102,6 +107,26 @@ impl AuditWriter {
             break;
         }
         Ok((writer, torn))
+    }
+
+    /// As [`AuditWriter::open`], once no other process writes there any more. None, if that fails or the server stops
+    /// before; it is told in the log.
+    pub(super) fn open_after(dir: &Path, queue: &WriterPresence) -> Option<(AuditWriter, Option<u64>)> {
+        let mut closing: Option<Instant> = None;
+        loop {
+            let is_late = closing.is_some_and(|since| since.elapsed() > LOCKED_CLOSING);
+            match AuditWriter::open(dir) {
+                Ok(opened) => return Some(opened),
+                Err(OpenError::Locked { .. }) if !is_late => {
+                    closing = closing.or_else(|| queue.is_closing().then(Instant::now));
+                    std::thread::sleep(LOCKED_INTERVAL);
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the audit log cannot be opened, and nothing is recorded; start the server again");
+                    return None;
+                }
+            }
+        }
     }
 
     /// Writes until the log is closed.

@@ -31,7 +31,7 @@ pub enum PrivateDirectoryError {
 pub struct PrivateDirectory {
     setting: &'static str,
     path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl PrivateDirectory {
@@ -40,6 +40,37 @@ impl PrivateDirectory {
     /// # Errors
     /// It cannot be written, everybody may remove files in it, or another process uses it.
     pub fn open(path: &Path, lock: &str, setting: &'static str) -> Result<PrivateDirectory, PrivateDirectoryError> {
+        let directory = PrivateDirectory::find(path, lock, setting)?;
+        directory.lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => PrivateDirectoryError::Locked { setting, path: path.into() },
+            TryLockError::Error(error) => directory.unusable(error),
+        })?;
+        Ok(directory)
+    }
+
+    /// As [`PrivateDirectory::open`], with a lock that another process holds and has handed over: from now on both hold it,
+    /// and nobody else can. None if it is the lock of another directory.
+    ///
+    /// # Errors
+    /// It cannot be written, or everybody may remove files in it.
+    pub fn open_with(
+        path: &Path,
+        lock: &str,
+        setting: &'static str,
+        handed: &File,
+    ) -> Result<Option<PrivateDirectory>, PrivateDirectoryError> {
+        let mut directory = PrivateDirectory::find(path, lock, setting)?;
+        let identity = |file: &File| file.metadata().map(|metadata| (metadata.dev(), metadata.ino()));
+        let same = identity(&directory.lock).and_then(|wanted| Ok(wanted == identity(handed)?));
+        if !same.map_err(|error| directory.unusable(error))? {
+            return Ok(None);
+        }
+        directory.lock = handed.try_clone().map_err(|error| directory.unusable(error))?;
+        Ok(Some(directory))
+    }
+
+    /// The directory, before it is locked.
+    fn find(path: &Path, lock: &str, setting: &'static str) -> Result<PrivateDirectory, PrivateDirectoryError> {
         let wrong = |error| PrivateDirectoryError::Directory { setting, path: path.into(), error };
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(wrong)?;
         let mode = fs::metadata(path).map_err(wrong)?.mode() & 0o7777;
@@ -48,11 +79,15 @@ impl PrivateDirectory {
         }
         let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path.join(lock));
         let lock = lock.map_err(wrong)?;
-        lock.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => PrivateDirectoryError::Locked { setting, path: path.into() },
-            TryLockError::Error(error) => wrong(error),
-        })?;
-        Ok(PrivateDirectory { setting, path: path.into(), _lock: lock })
+        Ok(PrivateDirectory { setting, path: path.into(), lock })
+    }
+
+    /// The lock, for another process that shares the directory.
+    ///
+    /// # Errors
+    /// No further file can be opened.
+    pub fn lock(&self) -> io::Result<File> {
+        self.lock.try_clone()
     }
 
     pub fn path(&self) -> &Path {

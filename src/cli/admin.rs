@@ -19,6 +19,7 @@ Examples:
   fanline admin revoke --sub alice
   fanline admin revoke --jti 4f2a6c
   fanline admin reload
+  fanline admin handover
   fanline admin usage --from 2027-01-01 --to 2027-01-31
   fanline admin --address 10.0.0.7:9090 --key-file /run/secrets/fanline-admin-key sessions
 
@@ -104,6 +105,8 @@ enum AdminCall {
     Revocations,
     /// Read the configuration anew, and apply what needs no restart; live sessions follow.
     Reload,
+    /// Have the program that is on disk now take over, without refusing or losing a client. Waits until it serves.
+    Handover,
     /// Count subjects and sessions from the audit log of the server.
     Usage {
         /// The first day, in UTC.
@@ -139,6 +142,7 @@ pub(super) fn perform(options: &AdminOptions, config: &Admin) -> Result<String, 
         }
         AdminCall::Revocations => revocations_table(&answer),
         AdminCall::Reload => reload_lines(&answer),
+        AdminCall::Handover => format!("handed over to process {}", text(&answer["pid"])),
         AdminCall::Usage { .. } => usage_table(&answer),
     })
 }
@@ -186,6 +190,7 @@ fn ask(call: &AdminCall, client: &AdminClient) -> Result<Value, AdminError> {
         }
         AdminCall::Revocations => client.ask("GET", "/admin/revocations", None),
         AdminCall::Reload => client.ask("POST", "/admin/reload", Some(&json!({}))),
+        AdminCall::Handover => client.ask("POST", "/admin/handover", Some(&json!({}))),
         AdminCall::Usage { from, to } => {
             let query = form_urlencoded::Serializer::new(String::new())
                 .append_pair("from", from)

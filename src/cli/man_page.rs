@@ -13,6 +13,9 @@ Stop: clients are asked to reconnect elsewhere, each at its own time. A second o
 .TP
 .B SIGHUP
 Read the configuration again and apply what a running server can change; the log says what that is.
+.TP
+.B SIGUSR2
+Start the program that is on disk now, and let it take over without refusing or losing a client.
 .SH FILES
 .TP
 .I /etc/fanline/fanline.toml
@@ -20,7 +23,7 @@ The configuration of the Debian package, given with \fB\-\-config\fR.
 .SH "EXIT STATUS"
 .TP
 .B 0
-Stopped by a signal, or done.
+Stopped by a signal, handed over to another process, or done.
 .TP
 .B 1
 fanline could not go on. Start it again.

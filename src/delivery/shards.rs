@@ -143,7 +143,15 @@ impl Delivery {
     pub fn drain(&self, spread: Duration) {
         for shard in self.shards.iter() {
             // A shard that has ended has no sessions left.
-            shard.sender.send(ShardMessage::Drain { spread });
+            shard.sender.send(ShardMessage::Drain { spread, in_waves: false });
+        }
+    }
+
+    /// Ends every session with a goodbye, in waves over `spread`, so that each client has the stream until it may come back
+    /// elsewhere, within a tenth of a second; clients that join receive it at once.
+    pub fn drain_in_waves(&self, spread: Duration) {
+        for shard in self.shards.iter() {
+            shard.sender.send(ShardMessage::Drain { spread, in_waves: true });
         }
     }
 

@@ -26,6 +26,7 @@ use crate::edge::http::context::AnswerContext;
 use crate::edge::http::terms::EdgeTerms;
 use crate::edge::listen::accept::{self, HttpService};
 use crate::edge::listen::client_files::ClientFiles;
+use crate::edge::listen::inherited::{HandedSocket, InheritedSockets};
 use crate::edge::listen::listener::BoundListener;
 use crate::edge::listen::tls::acceptor::TlsAcceptor;
 use crate::edge::listen::tls::files::{TlsFileError, TlsFiles};
@@ -91,11 +92,22 @@ impl Edge {
     /// Listens on `settings.listen` and `settings.admin`. Connections wait in the kernel's queue until [`Edge::serve`]
     /// is polled. `terms` are those of the settings.
     pub fn bind(settings: Settings, terms: Arc<EdgeTerms>, parts: EdgeParts) -> Result<Edge, EdgeError> {
+        Edge::bind_with(settings, terms, parts, &mut InheritedSockets::default())
+    }
+
+    /// As [`Edge::bind`], with sockets that listen already; takes those that it can use.
+    pub fn bind_with(
+        settings: Settings,
+        terms: Arc<EdgeTerms>,
+        parts: EdgeParts,
+        inherited: &mut InheritedSockets,
+    ) -> Result<Edge, EdgeError> {
         let speaks_tls = settings.listen.iter().any(|address| address.tls);
         let tls = parts.tls.clone().filter(|_| speaks_tls);
         if speaks_tls && tls.is_none() {
             return Err(TlsFileError::NoCertificate.into());
         }
+        let mut bind = |address: &ListenAddress, flag| bind(address, flag, inherited);
         let public = settings.listen.iter().map(|address| bind(address, "--listen")).collect::<Result<_, _>>()?;
         let admin = settings.admin.as_ref().map(private).map(|address| bind(&address, "--admin-listen")).transpose()?;
         Ok(Edge { public, admin, tls, settings, terms, parts })
@@ -111,6 +123,14 @@ impl Edge {
         self.admin.as_ref().map(BoundListener::address)
     }
 
+    /// All its sockets, for another process that goes on with them.
+    ///
+    /// # Errors
+    /// No further file can be opened.
+    pub fn hand_over(&self) -> io::Result<Vec<HandedSocket>> {
+        self.public.iter().chain(&self.admin).map(BoundListener::hand_over).collect()
+    }
+
     /// Answers until `phase` is [`Phase::Stopped`] or its sender is gone, then waits for answers under way, but no
     /// longer than `settings.stop_timeout`.
     ///
@@ -118,8 +138,9 @@ impl Edge {
     /// A listener could not be registered with the runtime, or the upkeep of the metrics has panicked.
     pub async fn serve(self, phase: watch::Receiver<Phase>) -> io::Result<()> {
         let Edge { public, admin, tls, settings, terms, parts } = self;
-        let public = public.into_iter().map(BoundListener::start).collect::<io::Result<Vec<_>>>()?;
-        let admin = admin.map(BoundListener::start).transpose()?;
+        let start = |listener: BoundListener| listener.start(phase.clone());
+        let public = public.into_iter().map(start).collect::<io::Result<Vec<_>>>()?;
+        let admin = admin.map(start).transpose()?;
         let (meters, admin_parts) = (parts.meters.clone(), parts.admin.clone());
         let acceptor = tls.clone().map(|files| TlsAcceptor::start(files, &settings.tls, &meters)).transpose()?;
         let acceptor = acceptor.map(Arc::new);
@@ -190,8 +211,12 @@ fn private(address: &ListenAddress) -> ListenAddress {
     address
 }
 
-fn bind(address: &ListenAddress, flag: &'static str) -> Result<BoundListener, EdgeError> {
-    BoundListener::bind(address).map_err(|source| {
+fn bind(
+    address: &ListenAddress,
+    flag: &'static str,
+    inherited: &mut InheritedSockets,
+) -> Result<BoundListener, EdgeError> {
+    BoundListener::bind(address, inherited).map_err(|source| {
         let address = address.clone();
         match source.kind() {
             io::ErrorKind::AddrInUse => EdgeError::AddressInUse { address, flag },

@@ -104,6 +104,10 @@ impl Output {
         }
     }
 
+    pub(super) fn into_publisher(self) -> Publisher {
+        self.publisher
+    }
+
     pub(super) fn announce(&mut self, state: Option<FeedState>) {
         state.into_iter().for_each(|state| self.publisher.announce(state));
     }

@@ -79,6 +79,10 @@ impl Pipeline {
         }
     }
 
+    pub(super) fn into_publisher(self) -> Publisher {
+        self.output.into_publisher()
+    }
+
     /// One frame of a connection, all the way to the publisher.
     pub(super) fn receive(&mut self, connection: &mut Connection, frame: FeedFrame<'_>, received: Stamp) {
         let mut unpacked = std::mem::take(&mut self.unpacked);

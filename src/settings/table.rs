@@ -375,6 +375,8 @@ settings! {
             "Clients reconnect after a random time up to this one, so that they do not return all at once.";
         timeout: Duration = Is("10s"), duration(Duration::ZERO, HOUR), reloaded,
             "Clients that have not left after this time are disconnected.";
+        handover_timeout: Duration = Is("60s"), duration(MS, HOUR), reloaded,
+            "Time for a new process to take over (SIGUSR2). One that is not ready by then is ended, and this one goes on.";
     }
     log Log "The log, on stderr." {
         level: String = Is("info"), SettingKind::LogFilter, reloaded,

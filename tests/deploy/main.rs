@@ -68,12 +68,24 @@ fn systemd_understands_every_line_of_the_unit() {
 }
 
 #[test]
+fn systemd_understands_the_socket_for_the_unit() {
+    let Some(unit) = unit("socket") else { return };
+    let socket = unit.with_extension("socket");
+    std::fs::write(&socket, deployed("fanline.socket")).expect("a writable target directory");
+    let (_, told) = systemd_analyze(&["verify", "--man=no"], &socket);
+    let faults: Vec<&str> = told.lines().filter(|line| line.contains("fanline.socket")).collect();
+    assert_eq!(faults, [""; 0], "{told}");
+}
+
+#[test]
 fn the_unit_is_never_given_up_and_gives_the_process_no_rights() {
     let unit = deployed("fanline.service");
     let is_set = |line: &str| unit.lines().any(|found| found == line);
     for line in [
         "StartLimitIntervalSec=0",
         "RestartPreventExitStatus=2",
+        // After a hand-over another process is the main one.
+        "Type=notify",
         "DynamicUser=yes",
         "MemoryMax=75%",
         "PrivateUsers=yes",

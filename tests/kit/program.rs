@@ -64,19 +64,23 @@ impl Program {
 
     /// As `serve`, where the system allows so many open files.
     pub fn serve_within(open_files: usize, args: &[&str], settings: &[(&str, &str)]) -> Program {
-        let args = [args, &["--listen", "127.0.0.1:0"]].concat();
-        let bare = command(&args, settings);
         let mut limited = Command::new("sh");
         limited.args(["-c", &format!("ulimit -n {open_files} && exec \"$0\" \"$@\"")]);
-        limited.arg(bare.get_program()).args(bare.get_args());
+        Program::serve_through(limited, &[args, &["--listen", "127.0.0.1:0"]].concat(), settings)
+    }
+
+    /// Starts the server by another program, which becomes the one of the arguments that follow its own.
+    pub fn serve_through(mut other: Command, args: &[&str], settings: &[(&str, &str)]) -> Program {
+        let bare = command(args, settings);
+        other.arg(bare.get_program()).args(bare.get_args());
         for (name, value) in bare.get_envs() {
             match value {
-                Some(value) => limited.env(name, value),
-                None => limited.env_remove(name),
+                Some(value) => other.env(name, value),
+                None => other.env_remove(name),
             };
         }
-        limited.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        Program::spawn(LISTENING, &args, limited)
+        other.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Program::spawn(LISTENING, args, other)
     }
 
     fn start(announcement: &str, args: &[&str], settings: &[(&str, &str)]) -> Program {
@@ -108,6 +112,11 @@ impl Program {
 
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Of the process that was started, not of one that has taken over from it.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// The next address that the server listens on besides the first, as announced: `http://ADDR`, `unix:PATH`.
@@ -145,10 +154,6 @@ impl Program {
         self.child.try_wait().expect("a child of ours").is_none()
     }
 
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Memory that the process holds; none where the system has no /proc.
     pub fn resident_bytes(&self) -> Option<u64> {
         fanline::bench::cpu::usage(self.child.id()).map(|usage| usage.resident_bytes)
@@ -161,8 +166,27 @@ impl Program {
 
     /// Sends SIG`name`.
     pub fn signal(&self, name: &str) {
-        let sent = Command::new("sh").args(["-c", &format!("kill -{name} {}", self.child.id())]).status();
-        assert!(sent.expect("sh runs").success(), "expected the process to be there");
+        assert!(signal(self.child.id(), name), "expected the process to be there");
+    }
+
+    /// Has another process take over from the one that serves, by SIGUSR2; gives its number once it serves.
+    pub fn hand_over(&self) -> u32 {
+        let before = self.successors();
+        assert!(signal(*before.last().unwrap_or(&self.child.id()), "USR2"), "expected the process to be there");
+        eventually("another process serves", || self.successors().get(before.len()).copied())
+    }
+
+    /// Numbers of the processes that have taken over, one from the other, as the log says it.
+    pub fn successors(&self) -> Vec<u32> {
+        let number = |line: &str| line.rsplit_once(" pid=")?.1.split_whitespace().next()?.parse().ok();
+        self.log().lines().filter(|line| line.contains("the new process serves")).filter_map(number).collect()
+    }
+
+    /// Ends the process that serves by SIGTERM, if it is another one than at first, and waits for its end.
+    pub fn end_successor(&self) {
+        let pid = *self.successors().last().expect("another process has taken over");
+        assert!(signal(pid, "TERM"), "expected the process to be there");
+        eventually("the new process ends", || has_ended(pid).then_some(()));
     }
 
     /// Waits until the program has ended by itself.
@@ -180,6 +204,10 @@ impl Program {
 impl Drop for Program {
     fn drop(&mut self) {
         self.kill();
+        // A process that has taken over outlives the one that was started here.
+        for pid in self.successors().into_iter().filter(|pid| !has_ended(*pid)) {
+            signal(pid, "KILL");
+        }
         if thread::panicking() {
             println!("log of fanline on {}:\n{}", self.addr, self.log());
         }
@@ -215,6 +243,18 @@ pub fn command(args: &[&str], settings: &[(&str, &str)]) -> Command {
     }
     command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
+}
+
+/// Sends SIG`name`; false if there is no such process.
+fn signal(pid: u32, name: &str) -> bool {
+    let script = format!("kill -{name} {pid} 2>/dev/null");
+    Command::new("sh").args(["-c", &script]).status().expect("sh runs").success()
+}
+
+/// Whether the process does nothing any more. Its parent may have ended before it, and nobody asks for its status.
+fn has_ended(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_none_or(|(_, fields)| fields.starts_with('Z'))
 }
 
 /// Collects a log, so that the child never blocks on a full pipe.

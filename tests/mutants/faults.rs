@@ -37,6 +37,7 @@ const CONNECTION: Tests = ("-p fanline --lib", "intake::connection");
 const ASSIGNMENT: Tests = ("-p fanline --lib", "intake::upstream::assignment");
 const LISTEN: Tests = ("-p fanline --lib", "edge::listen");
 const ORIGINS: Tests = ("-p fanline --lib", "edge::http::origins");
+const HANDOVER: Tests = ("--test handover", "kinds");
 const IDENTITY: Tests = ("-p fanline --lib", "identity::");
 const AUDIT: Tests = ("-p fanline --lib", "audit");
 const VIEW_CHANGE: Tests = ("-p fanline --lib", "delivery::shard::view_change");
@@ -61,6 +62,7 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "assignment", faults: ASSIGNMENTS },
     Kind { name: "identity", faults: IDENTITIES },
     Kind { name: "audit", faults: AUDITS },
+    Kind { name: "hand-over", faults: HANDOVERS },
 ];
 
 const SCAN: &str = "src/delivery/catch_up/scan.rs";
@@ -436,6 +438,19 @@ const IDENTITIES: &[Fault] = &[
         "if most.rights.view == most.rights.view {",
         IDENTITY,
     ),
+];
+
+const HANDOVERS: &[Fault] = &[
+    // After a failure nobody has the feed.
+    fault("src/app/handover/mod.rs", "            feed.resume();\n", "", HANDOVER),
+    // A process that hears nothing takes over from one that does.
+    fault("src/app/handover/mod.rs", "if !has_data && !*is_released &&", "if false &&", HANDOVER),
+    // Two processes connect to a venue of one connection.
+    fault("src/app/start.rs", "max < wanted", "max < wanted / 2", HANDOVER),
+    // The file of a socket goes with the process that has handed it over.
+    fault("src/app/handover/mod.rs", "|file| file.leave()", "|_| ()", HANDOVER),
+    // All leave in the first wave.
+    fault("src/delivery/shard/draining.rs", "waves.due.min(end)", "end", DELIVERY),
 ];
 
 const AUDITS: &[Fault] = &[

@@ -119,17 +119,22 @@ impl Recorder {
 
     /// Whether all is written that there will ever be.
     pub fn is_done(&self) -> bool {
-        self.reader.has_ended() && self.cursor >= self.reader.head()
+        self.reader.has_ended() && self.is_level()
     }
 
-    /// The orderly end: the next start goes on from here exactly.
+    /// Whether all is written that was published.
+    pub fn is_level(&self) -> bool {
+        self.cursor >= self.reader.head()
+    }
+
+    /// The orderly end: the next start goes on from here exactly, if nothing is published any more.
     ///
     /// # Errors
     /// The disk is faulty. The next start then goes by the reservation.
-    pub fn close(mut self) -> io::Result<()> {
+    pub fn close(mut self, nothing_follows: bool) -> io::Result<()> {
         self.unsynced.merge(self.segments.take_unsynced());
         self.unsynced.sync(&*self.disk)?;
-        if self.is_done() { self.reservation.close(self.epoch, self.cursor) } else { Ok(()) }
+        if nothing_follows { self.reservation.close(self.epoch, self.cursor) } else { Ok(()) }
     }
 
     /// Reserves offsets ahead of the publisher.

@@ -191,7 +191,7 @@ fn after_an_orderly_end_offsets_go_on_without_a_hole() {
     drop(sync);
     while recorder.turn(now) {}
     assert!(recorder.is_done());
-    recorder.close().expect("a good disk");
+    recorder.close(true).expect("a good disk");
     drop(reader);
     let next = Life::begin(&folder, 2_000_000);
     assert_eq!(next.reader.epoch(), epoch);

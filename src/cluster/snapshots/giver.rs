@@ -141,7 +141,9 @@ impl SnapshotGiver {
     fn piece(&mut self, request: &[u8]) -> Bytes {
         let max = self.link.payload_bytes_max().min(PIECE_BYTES_MAX);
         match (&mut self.stage, read_piece_request(request)) {
-            (GiverStage::Made(made), Some((number, from))) if number == made.offer.number && from < made.bytes.len() => {
+            (GiverStage::Made(made), Some((number, from)))
+                if number == made.offer.number && from < made.bytes.len() =>
+            {
                 made.taken_at = Instant::now();
                 made.bytes.slice(from..(from + max).min(made.bytes.len()))
             }

@@ -1,5 +1,7 @@
 //! How sessions end: a goodbye after what is unsent, then the socket's end; when all have to go, some in each turn.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use crate::delivery::chunk::Compression;
@@ -26,6 +28,19 @@ impl<S: Socket> Shard<S> {
     /// gives each its delay.
     pub fn drain(&mut self, reconnect_ms: impl FnMut() -> u64 + Send + 'static) {
         self.draining = Some(Draining::new(reconnect_ms));
+    }
+
+    /// The same in waves over this time, each with a tenth of a second.
+    pub fn drain_in_waves(&mut self, spread: Duration, reconnect_ms: impl FnMut() -> u64 + Send + 'static) {
+        self.draining = Some(Draining::in_waves(spread, reconnect_ms));
+    }
+
+    /// Begins the next wave of those that leave.
+    pub(super) fn tick_draining(&mut self, now: Stamp) {
+        let end = self.sessions.capacity();
+        if let Some(draining) = &mut self.draining {
+            draining.tick(end, now.mono_ns);
+        }
     }
 
     /// Whether sessions are left without a goodbye.

@@ -251,8 +251,11 @@ impl EventLoop {
                 }
                 ShardMessage::List { query, reply } => self.shard.list(query, reply),
                 ShardMessage::Settings(settings) => self.shard.change_settings(*settings),
-                ShardMessage::Drain { spread } => {
+                ShardMessage::Drain { spread, in_waves: false } => {
                     self.shard.drain(move || reconnect_ms(spread));
+                }
+                ShardMessage::Drain { spread, in_waves: true } => {
+                    self.shard.drain_in_waves(spread, || reconnect_ms(TICK));
                 }
                 ShardMessage::Stop => self.stopped = true,
             }

@@ -29,6 +29,8 @@ pub enum ShardMessage {
     Settings(Box<Settings>),
     Drain {
         spread: Duration,
+        /// Not all at once, but over the spread.
+        in_waves: bool,
     },
     Stop,
 }

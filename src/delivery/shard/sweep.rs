@@ -26,6 +26,7 @@ impl<S: Socket> Shard<S> {
     /// To be called about ten times a second: deadlines are kept to a second.
     pub fn tick(&mut self, now: Stamp) {
         self.look_for_cursors(now);
+        self.tick_draining(now);
         self.announce_statuses(now);
         self.announce_heartbeats(now);
         self.announce_dialect_heartbeat(now);

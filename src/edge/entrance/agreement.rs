@@ -13,7 +13,6 @@ use crate::edge::listen::admission::{AdmissionLimit, Permit};
 use crate::edge::listen::client_files::ClientFile;
 use crate::edge::listen::peer::ClientCertificate;
 use crate::edge::listen::takeover::TakenConnection;
-use crate::edge::phase::Phase;
 use crate::protocol::command::resume_offset;
 
 /// Every value of the `reason` label of `fanline_refusals_total`.
@@ -73,7 +72,7 @@ pub(in crate::edge) fn admit(
     query: impl FnOnce() -> Result<SessionQuery, HttpRefusal>,
     check: impl FnOnce(&SessionQuery, bool) -> Result<(), Denial>,
 ) -> Result<Agreed, Denial> {
-    if *context.phase.borrow() != Phase::Serving {
+    if context.phase.borrow().is_stopping() {
         return Err(by_code(HttpRefusal::draining()));
     }
     context.check_audit().map_err(by_code)?;

@@ -93,7 +93,7 @@ fn report(context: &AnswerContext, issuers: Vec<IssuerTrouble>) -> Response {
             message: "the server is stopping; send clients elsewhere",
             issuers: Vec::new(),
         },
-        (Phase::Serving, _) if context.vitals.missing().next().is_some() => Readiness {
+        (Phase::Waiting | Phase::Serving, _) if context.vitals.missing().next().is_some() => Readiness {
             ready: false,
             state: "unhealthy",
             reason: Some("unhealthy"),
@@ -102,7 +102,7 @@ fn report(context: &AnswerContext, issuers: Vec<IssuerTrouble>) -> Response {
             issuers: Vec::new(),
         },
         // Clients are better sent where they are admitted.
-        (Phase::Serving, _) if !context.gatekeeper.admits_anybody() => Readiness {
+        (Phase::Waiting | Phase::Serving, _) if !context.gatekeeper.admits_anybody() => Readiness {
             ready: false,
             state: "no_keys",
             reason: Some("no_keys"),
@@ -110,7 +110,7 @@ fn report(context: &AnswerContext, issuers: Vec<IssuerTrouble>) -> Response {
             message: "no issuer has keys yet, so all tokens are refused; the log says why",
             issuers: Vec::new(),
         },
-        (Phase::Serving, FeedState::Connecting) => Readiness {
+        (Phase::Waiting | Phase::Serving, FeedState::Connecting) => Readiness {
             ready: false,
             state: feed.label(),
             reason: Some("connecting"),
@@ -119,7 +119,7 @@ fn report(context: &AnswerContext, issuers: Vec<IssuerTrouble>) -> Response {
             issuers: Vec::new(),
         },
         // Without clients there would never be data, so readiness must not keep clients away until there is some.
-        (Phase::Serving, FeedState::Idle { for_clients, message }) => Readiness {
+        (Phase::Waiting | Phase::Serving, FeedState::Idle { for_clients, message }) => Readiness {
             ready: *for_clients,
             state: feed.label(),
             reason: Some("idle"),
@@ -127,7 +127,7 @@ fn report(context: &AnswerContext, issuers: Vec<IssuerTrouble>) -> Response {
             since_ms: None,
             issuers: Vec::new(),
         },
-        (Phase::Serving, FeedState::Live) => Readiness {
+        (Phase::Waiting | Phase::Serving, FeedState::Live) => Readiness {
             ready: true,
             state: feed.label(),
             reason: None,
@@ -135,7 +135,7 @@ fn report(context: &AnswerContext, issuers: Vec<IssuerTrouble>) -> Response {
             message: "the feed is live",
             issuers: Vec::new(),
         },
-        (Phase::Serving, FeedState::Stale { reason, message, since_ms }) => Readiness {
+        (Phase::Waiting | Phase::Serving, FeedState::Stale { reason, message, since_ms }) => Readiness {
             ready: false,
             state: feed.label(),
             reason: Some(reason.label()),

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use axum::Router;
-use axum::http::{Request, Response};
+use axum::http::{HeaderValue, Request, Response, StatusCode, header};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use hyper::body::Incoming;
@@ -296,13 +296,14 @@ impl HttpConnection {
             tracing::debug!(%error, "unsent bytes of a connection are not bounded");
         }
         let takeover = Arc::new(TakeoverSlot::default());
+        let phase = self.phase.clone();
         let answers = service_fn(|mut request| {
             let client = self.peer.client(Request::headers(&request), &self.proxies);
             request.extensions_mut().insert(client);
             if let Some(certificate) = &certificate {
                 request.extensions_mut().insert(certificate.clone());
             }
-            Box::pin(answer(self.router.clone(), progress.clone(), takeover.clone(), request))
+            Box::pin(answer(self.router.clone(), (progress.clone(), phase.clone()), takeover.clone(), request))
         });
         let tracked = TrackedSocket::new(socket, progress.clone(), takeover.clone());
         let mut connection = http1::Builder::new()
@@ -347,7 +348,7 @@ impl HttpConnection {
 /// Answers one request. Between two requests the connection yields to others, however many it has pipelined.
 async fn answer(
     mut router: Router,
-    progress: Arc<ConnectionProgress>,
+    (progress, phase): (Arc<ConnectionProgress>, watch::Receiver<Phase>),
     takeover: Arc<TakeoverSlot>,
     request: Request<Incoming>,
 ) -> Result<Response<TrackedBody>, Infallible> {
@@ -356,7 +357,11 @@ async fn answer(
         Some(until) => tokio::time::sleep_until(until).await,
         None => tokio::task::yield_now().await,
     }
-    let response = takeover.look(Service::call(&mut router, request).await?);
+    let mut response = takeover.look(Service::call(&mut router, request).await?);
+    if *phase.borrow() == Phase::Waiting && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        // The next request is for the process that goes on.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     Ok(response.map(|body| answering.with(body)))
 }
 

@@ -8,10 +8,11 @@ pub(crate) mod connection_table;
 pub(crate) mod deadlines;
 pub(crate) mod drops;
 pub mod forwarded;
+pub mod inherited;
 pub(crate) mod listener;
 pub(crate) mod peer;
 pub mod proxy_protocol;
-pub(crate) mod socket_file;
+pub mod socket_file;
 pub(crate) mod takeover;
 pub mod tls;
 

@@ -5,16 +5,52 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::edge::listen::listener::BACKLOG;
 
-/// Removes the file when it is dropped, unless another server has put its own in its place.
+/// Removes the file when it is dropped, unless it is another process that removes it, or another server has put its own in
+/// its place.
 pub(in crate::edge) struct SocketFile {
     path: PathBuf,
-    /// Device and inode.
-    identity: (u64, u64),
+    /// Device and inode; none if there is no such file.
+    identity: Option<(u64, u64)>,
+    ownership: FileOwnership,
+}
+
+/// Whether this process removes the file. The flag stands alone, so no other memory hangs on it.
+#[derive(Clone)]
+pub struct FileOwnership(Arc<AtomicBool>);
+
+impl FileOwnership {
+    fn new(is_ours: bool) -> FileOwnership {
+        FileOwnership(Arc::new(AtomicBool::new(is_ours)))
+    }
+
+    /// This process removes it.
+    pub fn claim(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Another process removes it.
+    pub fn leave(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+impl SocketFile {
+    /// That of a process which may go on with it itself: it is removed only once it is claimed.
+    pub(crate) fn left_to_us(path: &Path) -> SocketFile {
+        let identity = fs::symlink_metadata(path).as_ref().map(identity).ok();
+        SocketFile { path: path.into(), identity, ownership: FileOwnership::new(false) }
+    }
+
+    pub(crate) fn ownership(&self) -> FileOwnership {
+        self.ownership.clone()
+    }
 }
 
 /// Listens at `path`, with the permissions `mode` or those that the umask leaves.
@@ -32,7 +68,8 @@ pub(in crate::edge) fn bind(path: &Path, mode: Option<u32>) -> io::Result<(UnixL
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     socket.bind(&SockAddr::unix(path)?)?;
-    let file = SocketFile { path: path.into(), identity: identity(&fs::symlink_metadata(path)?) };
+    let identity = Some(identity(&fs::symlink_metadata(path)?));
+    let file = SocketFile { path: path.into(), identity, ownership: FileOwnership::new(true) };
     // Nobody can connect before `listen`, whatever the umask allows.
     if let Some(mode) = mode {
         fs::set_permissions(path, Permissions::from_mode(mode))?;
@@ -59,8 +96,11 @@ fn identity(metadata: &Metadata) -> (u64, u64) {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let is_ours = fs::symlink_metadata(&self.path).is_ok_and(|found| identity(&found) == self.identity);
-        if is_ours && let Err(error) = fs::remove_file(&self.path) {
+        let is_same = || fs::symlink_metadata(&self.path).is_ok_and(|found| Some(identity(&found)) == self.identity);
+        if self.ownership.0.load(Ordering::Relaxed)
+            && is_same()
+            && let Err(error) = fs::remove_file(&self.path)
+        {
             tracing::debug!(path = %self.path.display(), %error, "the file of a unix socket stays");
         }
     }

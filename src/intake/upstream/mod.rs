@@ -266,8 +266,14 @@ impl Upstream {
 
     /// Feeds the publisher until `stop` becomes true or its sender is gone. Every other end is an error that retrying
     /// cannot fix.
-    pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), UpstreamError> {
-        self.serve(&mut stop).await
+    pub async fn run(self, stop: watch::Receiver<bool>) -> Result<(), UpstreamError> {
+        self.run_for_now(stop).await.1
+    }
+
+    /// As [`Upstream::run`]; gives the publisher back, for another feed that goes on with it.
+    pub async fn run_for_now(mut self, mut stop: watch::Receiver<bool>) -> (Publisher, Result<(), UpstreamError>) {
+        let ended = self.serve(&mut stop).await;
+        (self.pipeline.into_publisher(), ended)
     }
 
     /// As `run`, so that the outcome can be read afterwards.

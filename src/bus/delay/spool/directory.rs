@@ -1,4 +1,5 @@
-//! The directory of spools: for one process alone, and without a trace of the files that are open in it.
+//! The directory of spools: for one process alone, or for two while one hands over to the other, and without a trace of the
+//! files that are open in it.
 //!
 //! A file is for its owner alone, and loses its name before the first byte is written: nobody else can open it, and
 //! the system frees it when the process ends, however that happens. A process that is killed between the two steps
@@ -13,6 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::bus::delay::spool::segment::{SpoolFile, SpoolFiles};
 use crate::bus::private_directory::{PrivateDirectory, PrivateDirectoryError};
 
+const SETTING: &str = "delay.spool_dir";
 const LOCK: &str = "spool.lock";
 const PREFIX: &str = "spool-";
 const SUFFIX: &str = ".segment";
@@ -30,9 +32,34 @@ impl SpoolDirectory {
     /// # Errors
     /// It cannot be written, everybody may remove files in it, or another process uses it.
     pub fn open(path: &Path) -> Result<SpoolDirectory, PrivateDirectoryError> {
-        let private = PrivateDirectory::open(path, LOCK, "delay.spool_dir")?;
+        let private = PrivateDirectory::open(path, LOCK, SETTING)?;
         remove_left(path).map_err(|error| private.unusable(error))?;
-        let directory = SpoolDirectory { private, next: Mutex::default() };
+        SpoolDirectory::begin(private)
+    }
+
+    /// As [`SpoolDirectory::open`], beside the process that has handed over its lock, and goes on for a while. What may be
+    /// left is for a later start, because the other process may be about to open it.
+    ///
+    /// # Errors
+    /// As [`SpoolDirectory::open`].
+    pub fn open_beside(path: &Path, lock: &File) -> Result<SpoolDirectory, PrivateDirectoryError> {
+        match PrivateDirectory::open_with(path, LOCK, SETTING, lock)? {
+            Some(private) => SpoolDirectory::begin(private),
+            None => SpoolDirectory::open(path),
+        }
+    }
+
+    /// The lock, for another process that shares the directory.
+    ///
+    /// # Errors
+    /// No further file can be opened.
+    pub fn lock(&self) -> io::Result<File> {
+        self.private.lock()
+    }
+
+    fn begin(private: PrivateDirectory) -> Result<SpoolDirectory, PrivateDirectoryError> {
+        // Two processes that share the directory do not choose the same name.
+        let directory = SpoolDirectory { private, next: Mutex::new(u64::from(std::process::id()) << 32) };
         directory.create().map_err(|error| directory.private.unusable(error))?;
         Ok(directory)
     }
@@ -142,8 +169,16 @@ mod tests {
         assert!(second.contains("delay.spool_dir") && second.contains("found another"), "{second}");
         let lock = fs::metadata(folder.0.join(LOCK)).expect("a file").permissions();
         assert_eq!(lock.mode() & 0o777, 0o600);
-        drop(directory);
-        SpoolDirectory::open(&folder.0).expect("the first has ended");
+        let lock = directory.lock().expect("a file");
+        let beside = SpoolDirectory::open_beside(&folder.0, &lock).expect("it has the lock");
+        drop((directory, lock));
+        assert!(told(&folder.0).contains("found another"), "the second of the two still holds it");
+        let elsewhere = Folder::new("lock-elsewhere");
+        let other = SpoolDirectory::open(&elsewhere.0).expect("a good directory");
+        let wrong = other.lock().expect("a file");
+        assert!(SpoolDirectory::open_beside(&folder.0, &wrong).is_err(), "the lock of another directory opens nothing");
+        drop(beside);
+        SpoolDirectory::open(&folder.0).expect("both have ended");
 
         let no_directory = folder.0.join(LOCK);
         assert!(told(&no_directory).contains("expected a writable directory"));

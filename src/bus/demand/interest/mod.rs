@@ -156,6 +156,13 @@ impl Interest {
         self.table().drain(fresh_max)
     }
 
+    /// Another intake begins, which knows of no topic: all that is wanted is drained again.
+    pub fn start_over(&self) {
+        let mut table = self.table();
+        table.start_over();
+        self.notify(table);
+    }
+
     /// Whether a client wants the topic by its name.
     pub fn is_wanted(&self, topic: &str) -> bool {
         self.table().is_wanted(topic)
@@ -343,6 +350,10 @@ mod tests {
                 }
                 5..=8 if !claims.is_empty() => drop(claims.swap_remove(rng.random_range(0..claims.len()))),
                 _ => {
+                    if rng.random_bool(0.1) {
+                        interest.start_over();
+                        told.clear();
+                    }
                     for InterestChange { topic, wanted } in interest.drain(usize::MAX) {
                         assert!(if wanted { told.insert(topic) } else { told.remove(&topic) }, "news only");
                     }

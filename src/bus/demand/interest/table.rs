@@ -98,6 +98,17 @@ impl Table {
         }
     }
 
+    /// The intake knows nothing any more: all that is wanted is news.
+    pub(super) fn start_over(&mut self) {
+        let topics: Vec<Box<str>> = self.topics.keys().cloned().collect();
+        for topic in topics {
+            if let Some(want) = self.topics.get_mut(&topic) {
+                want.known = false;
+            }
+            self.compare(&topic);
+        }
+    }
+
     fn forget(&mut self, topic: &str) {
         self.clear_status(topic);
         self.topics.remove(topic);

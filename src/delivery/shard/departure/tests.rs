@@ -1,5 +1,7 @@
 //! How sessions end: all at once, and those that hold too much.
 
+use std::time::Duration;
+
 use crate::bus::feed_state::{FeedState, StaleReason};
 use crate::delivery::handoff::SessionOptions;
 use crate::delivery::harness::{Harness, HarnessClient};
@@ -41,6 +43,36 @@ fn a_drain_ends_some_sessions_in_each_turn_and_the_others_go_on() {
     harness.settle();
     assert!(has_gone(&latecomer), "a client that joins does not wait");
     assert!(!harness.shard.has_work());
+}
+
+#[test]
+fn in_waves_each_has_the_stream_until_its_own_moment() {
+    const TICKS: usize = 10;
+    const TICK_NS: u64 = 100_000_000;
+    let mut harness = Harness::open();
+    let clients: Vec<HarnessClient> = (0..40).map(|_| subscriber(&mut harness, Format::Envelope)).collect();
+    harness.shard.drain_in_waves(Duration::from_nanos(TICK_NS * TICKS as u64), || 7);
+    let mut gone = vec![false; clients.len()];
+    for tick in 0..=TICKS {
+        harness.shard.tick(harness.now);
+        harness.publish("a");
+        harness.settle();
+        assert!(!harness.shard.has_work(), "nothing is due before the next tick");
+        for (client, gone) in clients.iter().zip(&mut gone).filter(|(_, gone)| !**gone) {
+            let heard = client.received();
+            let goodbye = heard.iter().find(|message| message["op"] == "goodbye");
+            assert!(goodbye.is_none_or(|goodbye| goodbye["reconnect_ms"] == 7), "{heard:?}");
+            *gone = goodbye.is_some();
+            assert!(*gone || heard.iter().any(|message| message["topic"] == "a"), "tick {tick}: {heard:?}");
+        }
+        let left = gone.iter().filter(|gone| **gone).count();
+        assert!(left.abs_diff(clients.len() * tick / TICKS) <= 4, "tick {tick}: {left}");
+        harness.now.mono_ns += TICK_NS;
+    }
+    assert!(gone.iter().all(|gone| *gone));
+    let latecomer = harness.adopt(SessionOptions::default());
+    harness.settle();
+    assert!(has_gone(&latecomer), "a client that joins does not wait");
 }
 
 #[test]

@@ -61,6 +61,11 @@ pub(super) struct RevokeBody {
 #[serde(deny_unknown_fields)]
 pub(super) struct ReloadBody {}
 
+/// `POST /admin/handover`: nothing, or `{}`.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HandoverBody {}
+
 impl DisconnectBody {
     pub(super) fn selector(&self) -> Result<SessionSelector, HttpRefusal> {
         let token = token(self.jti.as_deref(), self.jti_sha256.as_deref())?;

@@ -15,10 +15,11 @@ use crate::audit::event::{AuditEvent, AuditKind};
 use crate::audit::files;
 use crate::audit::usage::{Period, count};
 use crate::edge::http::admin::AdminContext;
-use crate::edge::http::admin::bodies::{self, DisconnectBody, ReloadBody, RevokeBody, bad};
+use crate::edge::http::admin::bodies::{self, DisconnectBody, HandoverBody, ReloadBody, RevokeBody, bad};
 use crate::edge::http::admin::cluster_answer::ClusterAnswer;
 use crate::edge::http::admin::rows::{
-    OrderAnswer, ReloadAnswer, RevocationAnswer, RevocationsAnswer, SessionAnswer, SessionsAnswer, UsageAnswer,
+    HandoverAnswer, OrderAnswer, ReloadAnswer, RevocationAnswer, RevocationsAnswer, SessionAnswer, SessionsAnswer,
+    UsageAnswer,
 };
 use crate::edge::http::answer::{HttpRefusal, json_of};
 use crate::edge::http::query::parameters;
@@ -89,6 +90,14 @@ pub(super) async fn reload(State(context): CallContext, body: Bytes) -> CallResu
     }
     let outcome = ask(&context, |operator| operator.reload()).await?.map_err(refused)?;
     Ok(json_of(StatusCode::OK, &ReloadAnswer::new(outcome)))
+}
+
+pub(super) async fn hand_over(State(context): CallContext, body: Bytes) -> CallResult {
+    if !body.is_empty() {
+        bodies::read::<HandoverBody>(&body)?;
+    }
+    let outcome = ask(&context, |operator| operator.hand_over()).await?.map_err(refused)?;
+    Ok(json_of(StatusCode::OK, &HandoverAnswer::new(outcome)))
 }
 
 pub(super) async fn cluster(State(context): CallContext) -> CallResult {

@@ -62,6 +62,7 @@ pub(in crate::edge) fn routes(parts: AdminParts, answers: &Arc<AnswerContext>) -
         .route("/admin/revoke", post(calls::revoke))
         .route("/admin/revocations", get(calls::revocations))
         .route("/admin/reload", post(calls::reload))
+        .route("/admin/handover", post(calls::hand_over))
         .route("/admin/usage", get(calls::usage))
         .route("/admin/cluster", get(calls::cluster))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use crate::access::operator::{ChangedSetting, ReloadOutcome, RevokedCredentials};
+use crate::access::operator::{ChangedSetting, HandoverOutcome, ReloadOutcome, RevokedCredentials};
 use crate::access::session_row::SessionRow;
 use crate::audit::usage::{AuditUsage, GroupUsage};
 
@@ -103,6 +103,18 @@ impl ReloadAnswer {
             ChangeAnswer { name, before, now }
         });
         ReloadAnswer { reloaded: read, changed: changes.collect(), restart, digest }
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct HandoverAnswer {
+    handed_over: bool,
+    pid: u32,
+}
+
+impl HandoverAnswer {
+    pub(super) fn new(outcome: HandoverOutcome) -> HandoverAnswer {
+        HandoverAnswer { handed_over: true, pid: outcome.pid }
     }
 }
 

@@ -66,7 +66,7 @@ pub(in crate::edge) async fn answer(
     State(context): State<Arc<AnswerContext>>,
     request: Request,
 ) -> Result<Response, HttpRefusal> {
-    if *context.phase.borrow() != Phase::Serving {
+    if context.phase.borrow().is_stopping() {
         return Err(HttpRefusal::draining());
     }
     let terms = context.terms.requests();
