@@ -35,11 +35,10 @@ impl ClusterMeters {
     }
 
     /// An entry was shown.
-    pub fn applied(&self, entry: &LogEntry, lag_ms: u64) {
+    pub fn applied(&self, entry: &LogEntry) {
         self.entries.increment(1);
         self.term.set(entry.header.term as f64);
         // A gauge holds 53 bits.
         self.epoch.set((entry.header.epoch >> 32) as f64);
-        self.lag.set(lag_ms as f64 / 1000.0);
     }
 }

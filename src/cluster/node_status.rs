@@ -1,7 +1,7 @@
 //! How a node stands: written by its runner once a turn, read by the operator's calls.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use backbone::node::Node;
 use backbone::turn::NodeReadiness;
@@ -10,6 +10,9 @@ use feed_log::entry::{EntryBody, LogEntry};
 
 use crate::access::cluster_status::{ClusterStatus, ClusterTakeover};
 use crate::cluster::members::MemberList;
+
+/// An ingester appends something twice as often, its beats if nothing else.
+const QUIET: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug, Default)]
 pub struct NodeStatus {
@@ -21,8 +24,10 @@ pub struct NodeStatus {
     epoch: u64,
     next_offset: u64,
     heals: u64,
-    /// Of the newest entry.
-    pub lag_ms: u64,
+    /// Of the newest entry, when it was shown.
+    shown_lag_ms: u64,
+    /// The same now: what is shown grows older while nothing comes.
+    lag: Duration,
     takeover: Option<ClusterTakeover>,
 }
 
@@ -48,7 +53,7 @@ pub struct StatusView {
 impl NodeStatus {
     /// An entry was shown.
     pub fn applied(&mut self, entry: &LogEntry, lag_ms: u64) {
-        self.lag_ms = lag_ms;
+        self.shown_lag_ms = lag_ms;
         if let EntryBody::Term(term) = &entry.body
             && !term.resigns
         {
@@ -61,7 +66,9 @@ impl NodeStatus {
         }
     }
 
-    pub fn turned(&mut self, node: &Node, readiness: NodeReadiness) {
+    pub fn turned(&mut self, node: &Node, readiness: NodeReadiness, now: Duration) {
+        let silence = now.saturating_sub(node.follower().heard_at());
+        self.lag = Duration::from_millis(self.shown_lag_ms) + if silence > QUIET { silence } else { Duration::ZERO };
         let position = node.follower().position();
         self.is_ingester = node.reign().is_some();
         self.readiness = Some(readiness);
@@ -74,6 +81,10 @@ impl NodeStatus {
     fn known_ingester(&self) -> Option<&ClusterTakeover> {
         let is_known = !self.is_resigned && self.readiness != Some(NodeReadiness::LogDown);
         self.takeover.as_ref().filter(|_| is_known)
+    }
+
+    pub fn lag(&self) -> Duration {
+        self.lag
     }
 
     /// The term of the ingester, if there is one.
@@ -103,7 +114,7 @@ impl StatusView {
             epoch: status.epoch,
             offset,
             log_offset: others.fold(offset, u64::max),
-            lag_ms: status.lag_ms,
+            lag_ms: u64::try_from(status.lag.as_millis()).unwrap_or(u64::MAX),
             heals: status.heals,
             takeover: status.takeover,
             members,

@@ -202,7 +202,8 @@ impl<B: Backbone> Core<B> {
         let RunnerSigns { term, status, .. } = &self.runner.told;
         let held = {
             let mut status = status.lock();
-            status.turned(&self.runner.node, self.readiness);
+            status.turned(&self.runner.node, self.readiness, self.now());
+            self.runner.meters.lag.set(status.lag().as_secs_f64());
             status.held_term()
         };
         term.send_if_modified(|term| std::mem::replace(term, held) != held);
@@ -342,7 +343,7 @@ impl<B: Backbone> Core<B> {
 
     fn tell_of(&self, entry: &LogEntry, now: Stamp) {
         let lag_ms = now.wall_ms.saturating_sub(entry.header.sent_ms);
-        self.runner.meters.applied(entry, lag_ms);
+        self.runner.meters.applied(entry);
         self.runner.told.status.lock().applied(entry, lag_ms);
     }
 

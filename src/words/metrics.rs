@@ -203,7 +203,7 @@ declare! {
         CLUSTER_TERM = Gauge "fanline_cluster_term" []
             "Number of the term of the newest entry: how often the feed was taken over.";
         CLUSTER_LAG = Gauge "fanline_cluster_lag_seconds" []
-            "From the sending of the newest entry to its being shown here, by the two servers' clocks.";
+            "From the sending of the newest entry to its being shown here, by the two servers' clocks; and how long ago that was, if it is more than a second.";
         CLUSTER_EPOCH = Gauge "fanline_cluster_epoch" []
             "The upper half of the epoch. Another number: clients began anew.";
         CLUSTER_HEALS = Counter "fanline_cluster_heals_total" []
