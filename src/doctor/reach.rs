@@ -81,23 +81,23 @@ pub fn names(config: &Config) -> Vec<Fact> {
     }
     drop(sender);
     let deadline = Instant::now() + REACH;
-    let mut reached: Vec<Option<Result<Reach, io::Error>>> = places.iter().map(|_| None).collect();
+    let mut reached: Vec<Option<Result<ReachedPlace, io::Error>>> = places.iter().map(|_| None).collect();
     while let Ok((index, result)) = receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
         reached[index] = Some(result);
     }
     places.into_iter().zip(reached).map(|((what, host, port), reached)| fact(what, &host, port, reached)).collect()
 }
 
-struct Reach {
+struct ReachedPlace {
     resolved_after: Duration,
     connected_after: Duration,
 }
 
 /// The name and the port alone: a URL may hold a secret.
-fn fact(what: &str, host: &str, port: u16, reached: Option<io::Result<Reach>>) -> Fact {
+fn fact(what: &str, host: &str, port: u16, reached: Option<io::Result<ReachedPlace>>) -> Fact {
     let subject = format!("{what} `{host}:{port}`");
     match reached {
-        Some(Ok(Reach { resolved_after, connected_after })) => {
+        Some(Ok(ReachedPlace { resolved_after, connected_after })) => {
             let (resolved, connected) = (resolved_after.as_millis(), connected_after.as_millis());
             let found = format!("resolved in {resolved} ms, connected in {connected} ms");
             if resolved_after < SLOW_NAME {
@@ -116,7 +116,7 @@ fn fact(what: &str, host: &str, port: u16, reached: Option<io::Result<Reach>>) -
     }
 }
 
-fn reach(host: &str, port: u16) -> io::Result<Reach> {
+fn reach(host: &str, port: u16) -> io::Result<ReachedPlace> {
     let begun = Instant::now();
     let addresses: Vec<_> = (host, port).to_socket_addrs()?.collect();
     let resolved_after = begun.elapsed();
@@ -124,7 +124,7 @@ fn reach(host: &str, port: u16) -> io::Result<Reach> {
     for address in &addresses {
         let begun = Instant::now();
         match TcpStream::connect_timeout(address, CONNECT) {
-            Ok(_) => return Ok(Reach { resolved_after, connected_after: begun.elapsed() }),
+            Ok(_) => return Ok(ReachedPlace { resolved_after, connected_after: begun.elapsed() }),
             Err(error) => last = io::Error::new(error.kind(), format!("{address}: {error}")),
         }
     }
@@ -183,7 +183,7 @@ mod tests {
         drop(taken);
         assert_eq!(listener(&address.into()).severity, Severity::Fine);
         assert_eq!(place(reach("127.0.0.1", address.port())), Severity::Fault);
-        let slow = Reach { resolved_after: SLOW_NAME, connected_after: Duration::ZERO };
+        let slow = ReachedPlace { resolved_after: SLOW_NAME, connected_after: Duration::ZERO };
         assert_eq!(place(Ok(slow)), Severity::Warning);
         assert_eq!(fact("feed", "127.0.0.1", 1, None).severity, Severity::Fault);
     }
