@@ -174,6 +174,26 @@ async fn readiness_follows_the_feed_and_goes_first_when_draining() {
 }
 
 #[tokio::test]
+async fn while_another_process_may_go_on_connections_wait_and_those_that_are_there_end_with_an_answer() {
+    let harness = EdgeHarness::open(settings());
+    let mut there = HttpClient::connect(harness.address).await;
+    assert_eq!(there.request("GET", "/healthz", "").await.header("connection"), None);
+    let mut upgraded = HttpClient::connect(harness.address).await;
+    assert_eq!(upgraded.request("GET", "/healthz", "").await.status, 200);
+    harness.phase.send_replace(Phase::Waiting);
+    let answer = there.request("GET", "/healthz", "").await;
+    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+    assert!(there.is_at_end().await);
+    assert_eq!(upgraded.request("GET", "/v1/ws", HANDSHAKE).await.status, 101, "nobody is refused");
+
+    let mut waiting = HttpClient::connect(harness.address).await;
+    waiting.write(b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n").await;
+    harness.phase.send_replace(Phase::Serving);
+    let answer = waiting.answer("GET").await;
+    assert_eq!((answer.status, answer.header("connection")), (200, None), "it was taken only now");
+}
+
+#[tokio::test]
 async fn a_snapshot_holds_the_latest_of_each_topic_byte_for_byte() {
     let mut harness = EdgeHarness::open(settings());
     harness.publish("b.x", "{\"p\": 1.50}", PayloadKind::Json);

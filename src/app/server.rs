@@ -82,6 +82,7 @@ impl RunningServer {
     pub(super) fn take_over(&self, predecessor: Predecessor) -> Result<(), PredecessorError> {
         predecessor.take_over(&self.handover.reader)?;
         self.sockets.iter().filter_map(|socket| socket.file.as_ref()).for_each(|file| file.claim());
+        self.handover.meters.done.increment(1);
         self.phase.send_replace(Phase::Serving);
         tracing::info!("this process has taken over, and serves");
         Ok(())

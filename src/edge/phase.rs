@@ -15,6 +15,11 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// Whether connections are taken from the kernel's queue. One that is taken later than that nobody answers.
+    pub fn accepts(self) -> bool {
+        matches!(self, Phase::Serving | Phase::Draining)
+    }
+
     /// Whether clients are sent elsewhere.
     pub fn is_stopping(self) -> bool {
         matches!(self, Phase::Draining | Phase::Stopped)

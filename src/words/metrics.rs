@@ -317,7 +317,7 @@ declare! {
         RELOAD_REFUSED = Gauge "fanline_reload_refused" []
             "1 while the last reload of the configuration was refused, else 0: the file is not what is in force.";
         HANDOVERS = Counter "fanline_handovers_total" [result: ["done", "failed"]]
-            "Hand-overs to another process that this one was asked for, by SIGUSR2 or by the operator's call. One that failed changes nothing; the log says why.";
+            "Hand-overs by SIGUSR2 or by the operator's call: `done` is 1 in a process that has taken over from another, `failed` counts those to a process that did not take over. They change nothing; the log says why.";
         CONFIGURATION_DIGEST = Gauge "fanline_configuration_digest" []
             "The first 48 bits of the digest of the configuration in force: the same number on servers with the same settings.";
         BUILD_INFO = Gauge "fanline_build_info" [version: []]

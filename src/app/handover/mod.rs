@@ -99,7 +99,8 @@ pub(super) struct Handover {
 }
 
 pub(super) struct HandoverMeters {
-    done: Counter,
+    /// Counted by the successor, because nobody can ask its predecessor any more.
+    pub done: Counter,
     failed: Counter,
 }
 
@@ -128,7 +129,6 @@ impl Handover {
         let outcome = tokio::time::timeout(limit, self.converse(sockets, phase, &mut is_released)).await;
         let error = match outcome.unwrap_or(Err(HandoverError::Late { limit })) {
             Ok(successor) => {
-                self.meters.done.increment(1);
                 tracing::info!(
                     pid = successor.pid(),
                     "{cause}: the new process serves; this one dismisses its clients"

@@ -8,7 +8,7 @@ use crate::delivery::chunk::Compression;
 use crate::delivery::session_id::SessionId;
 use crate::delivery::sessions::sync_state::SessionEnd;
 use crate::delivery::shard::Shard;
-use crate::delivery::shard::draining::Draining;
+use crate::delivery::shard::draining::{DRAIN_PART, Draining};
 use crate::delivery::transport::socket::Socket;
 use crate::protocol::server_message::ServerMessage;
 use crate::words::goodbye::Goodbye;
@@ -37,9 +37,9 @@ impl<S: Socket> Shard<S> {
 
     /// Begins the next wave of those that leave.
     pub(super) fn tick_draining(&mut self, now: Stamp) {
-        let end = self.sessions.capacity();
+        let sessions = self.sessions.len();
         if let Some(draining) = &mut self.draining {
-            draining.tick(end, now.mono_ns);
+            draining.tick(sessions, now.mono_ns);
         }
     }
 
@@ -50,8 +50,9 @@ impl<S: Socket> Shard<S> {
 
     /// The part of one turn.
     pub(super) fn drain_part(&mut self, now: Stamp) {
-        let Some(draining) = &mut self.draining else { return };
-        for number in draining.take_part(self.sessions.capacity()) {
+        let end = self.sessions.capacity();
+        for _ in 0..DRAIN_PART {
+            let Some(number) = self.draining.as_mut().and_then(|draining| draining.take_number(end)) else { return };
             self.drain_one(SessionId(number), now);
         }
     }

@@ -2,7 +2,6 @@
 //!
 //! Sessions end as fast as turns allow, or in waves over a time: then each has the stream until its own wave.
 
-use std::ops::Range;
 use std::time::Duration;
 
 /// Sessions that receive a goodbye in one turn: 256 of about 10 us (a write, a shutdown, a read) keep it below 3 ms,
@@ -14,15 +13,17 @@ pub struct Draining {
     reconnect_ms: Box<dyn FnMut() -> u64 + Send>,
     /// The session number that is next; a client that joins does not wait for it.
     next: usize,
+    /// None once all are due.
     waves: Option<Waves>,
 }
 
-/// The sessions that are due grow with time.
+/// As many sessions are due as the time that has passed.
 struct Waves {
-    begun_ns: Option<u64>,
     spread_ns: u64,
-    /// Session numbers below it are due.
+    /// When they began, and how many sessions there were.
+    begun: Option<(u64, usize)>,
     due: usize,
+    ended: usize,
 }
 
 impl Draining {
@@ -33,38 +34,39 @@ impl Draining {
     /// In waves over this time, from the first tick on.
     pub fn in_waves(spread: Duration, reconnect_ms: impl FnMut() -> u64 + Send + 'static) -> Draining {
         let spread_ns = u64::try_from(spread.as_nanos()).unwrap_or(u64::MAX);
-        Draining { waves: Some(Waves { begun_ns: None, spread_ns, due: 0 }), ..Draining::new(reconnect_ms) }
+        Draining { waves: Some(Waves { spread_ns, begun: None, due: 0, ended: 0 }), ..Draining::new(reconnect_ms) }
     }
 
-    /// Begins the next wave. `end` is the number of sessions.
-    pub fn tick(&mut self, end: usize, now_ns: u64) {
+    /// Begins the next wave.
+    pub fn tick(&mut self, sessions: usize, now_ns: u64) {
         let Some(waves) = &mut self.waves else { return };
-        let passed_ns = now_ns.saturating_sub(*waves.begun_ns.get_or_insert(now_ns));
+        let (begun_ns, all) = *waves.begun.get_or_insert((now_ns, sessions));
+        let passed_ns = now_ns.saturating_sub(begun_ns);
         if passed_ns >= waves.spread_ns {
             self.waves = None;
             return;
         }
-        let due = end as u128 * u128::from(passed_ns) / u128::from(waves.spread_ns);
-        waves.due = usize::try_from(due).unwrap_or(end).min(end);
+        let due = all as u128 * u128::from(passed_ns) / u128::from(waves.spread_ns);
+        waves.due = usize::try_from(due).unwrap_or(all);
     }
 
-    /// Whether session numbers below `end` are due.
+    /// Whether there is something to do for session numbers below `end`.
     pub fn is_before(&self, end: usize) -> bool {
-        self.next < self.due(end)
+        self.next < end && self.waves.as_ref().is_none_or(|waves| waves.ended < waves.due)
     }
 
-    /// The session numbers of one turn.
-    pub fn take_part(&mut self, end: usize) -> Range<usize> {
-        let first = self.next;
-        self.next = (first + DRAIN_PART).min(self.due(end)).max(first);
-        first..self.next
+    /// The next session number below `end`, if one is due.
+    pub fn take_number(&mut self, end: usize) -> Option<usize> {
+        let number = self.is_before(end).then_some(self.next)?;
+        self.next += 1;
+        Some(number)
     }
 
+    /// A session was there, and leaves; its client comes back after this.
     pub fn reconnect_ms(&mut self) -> u64 {
+        if let Some(waves) = &mut self.waves {
+            waves.ended += 1;
+        }
         (self.reconnect_ms)()
-    }
-
-    fn due(&self, end: usize) -> usize {
-        self.waves.as_ref().map_or(end, |waves| waves.due.min(end))
     }
 }

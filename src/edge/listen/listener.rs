@@ -117,10 +117,10 @@ impl EdgeListener {
     pub(crate) async fn accept(&self) -> io::Result<(ClientStream, Option<IpAddr>)> {
         let mut phase = self.phase.clone();
         loop {
-            until(&mut phase, |phase| phase != Phase::Waiting).await;
+            until(&mut phase, Phase::accepts).await;
             tokio::select! {
                 biased;
-                () = until(&mut phase, |phase| phase == Phase::Waiting) => {}
+                () = until(&mut phase, |phase| !phase.accepts()) => {}
                 accepted = self.accept_one() => return accepted,
             }
         }

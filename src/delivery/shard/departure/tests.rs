@@ -66,7 +66,7 @@ fn in_waves_each_has_the_stream_until_its_own_moment() {
             assert!(*gone || heard.iter().any(|message| message["topic"] == "a"), "tick {tick}: {heard:?}");
         }
         let left = gone.iter().filter(|gone| **gone).count();
-        assert!(left.abs_diff(clients.len() * tick / TICKS) <= 4, "tick {tick}: {left}");
+        assert_eq!(left, clients.len() * tick / TICKS, "tick {tick}");
         harness.now.mono_ns += TICK_NS;
     }
     assert!(gone.iter().all(|gone| *gone));
