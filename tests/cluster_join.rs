@@ -56,7 +56,8 @@ impl Joining {
 
     /// The numbers of the first and of the last entry.
     async fn log(&self) -> (u64, u64) {
-        let info = self.nats.request("$JS.API.STREAM.INFO.FANLINE_feed", Bytes::new()).await.expect("JetStream answers");
+        let info =
+            self.nats.request("$JS.API.STREAM.INFO.FANLINE_feed", Bytes::new()).await.expect("JetStream answers");
         let info: Value = serde_json::from_slice(&info.payload).expect("JSON");
         let number = |name: &str| info["state"][name].as_u64().expect("a number");
         (number("first_seq"), number("last_seq"))

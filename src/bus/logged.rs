@@ -108,7 +108,9 @@ pub(crate) fn publish_logged(publisher: &mut Publisher, offset: Offset, frame: &
 /// The same, of a frame that may be older than what is retained of its topic.
 pub(crate) fn refill_logged(publisher: &mut Publisher, offset: Offset, frame: &ArchivedFrame, now: Stamp) {
     let published = match publisher.refill(frame.given(offset, now)) {
-        Err(PublishError::BadTopic(_) | PublishError::TooManyTopics { .. }) => publisher.refill(hole().given(offset, now)),
+        Err(PublishError::BadTopic(_) | PublishError::TooManyTopics { .. }) => {
+            publisher.refill(hole().given(offset, now))
+        }
         published => published,
     };
     if published.is_err() {

@@ -69,7 +69,9 @@ impl Retained {
             return None;
         }
         let is_alone = match kept.front() {
-            Some(first) => kept.len() == 1 && first.offset == newest.offset && stands_alone(first) && transient.is_none(),
+            Some(first) => {
+                kept.len() == 1 && first.offset == newest.offset && stands_alone(first) && transient.is_none()
+            }
             None => is_transient(&newest),
         };
         if is_alone {

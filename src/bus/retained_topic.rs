@@ -97,7 +97,7 @@ struct TopicWriter<'w> {
 }
 
 impl TopicWriter<'_> {
-    fn put_all<'f>(&mut self, frames: &mut dyn Iterator<Item = &'f Arc<Frame>>) -> Result<(), RetainedError> {
+    fn put_all(&mut self, frames: &mut dyn Iterator<Item = &Arc<Frame>>) -> Result<(), RetainedError> {
         let mut frames = frames.peekable();
         loop {
             let (mut items, mut bytes) = (Vec::new(), 0);
@@ -133,12 +133,9 @@ impl TopicWriter<'_> {
 ///
 /// # Errors
 /// It is something else, of another place, or larger than `bytes_max`.
-pub fn read_topics(
-    mut bytes: Bytes,
-    place: EntryPlace,
-    bytes_max: usize,
-) -> Result<Vec<RetainedTopic>, RetainedError> {
-    let mut reader = TopicReader { place, bytes_left: bytes_max, bytes_max, topics: Vec::new(), numbers: HashMap::new() };
+pub fn read_topics(mut bytes: Bytes, place: EntryPlace, bytes_max: usize) -> Result<Vec<RetainedTopic>, RetainedError> {
+    let mut reader =
+        TopicReader { place, bytes_left: bytes_max, bytes_max, topics: Vec::new(), numbers: HashMap::new() };
     while !reader.take(next_entry(&mut bytes)?, |topic| &mut topic.kept)? {}
     while !reader.take(next_entry(&mut bytes)?, |topic| &mut topic.besides)? {}
     let mut topics = reader.topics;

@@ -29,7 +29,8 @@ impl<S: Socket> Shard<S> {
         (command, since): (SubscribeCommand, Cursor),
         now: Stamp,
     ) {
-        let until_ns = now.mono_ns.saturating_add(u64::try_from(self.settings.behind_max.as_nanos()).unwrap_or(u64::MAX));
+        let until_ns =
+            now.mono_ns.saturating_add(u64::try_from(self.settings.behind_max.as_nanos()).unwrap_or(u64::MAX));
         let awaited = AwaitedCursor { command_id: command_id.cloned(), command, since, until_ns };
         self.sessions[id].awaited_cursor = Some(Box::new(awaited));
         self.awaiting_cursors.push(id);

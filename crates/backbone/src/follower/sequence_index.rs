@@ -60,8 +60,17 @@ mod tests {
 
     fn entry(first: u64) -> LogEntry {
         let (kind, chain_before) = (EntryKind::Batch, Chain::START);
-        let header =
-            EntryHeader { kind, term: 1, node: 1, epoch: 1, first, count: 0, chain_before, sent_ms: 0, deflated: false };
+        let header = EntryHeader {
+            kind,
+            term: 1,
+            node: 1,
+            epoch: 1,
+            first,
+            count: 0,
+            chain_before,
+            sent_ms: 0,
+            deflated: false,
+        };
         LogEntry { header, body: EntryBody::Batch(Vec::new()), chain: Chain::START }
     }
 

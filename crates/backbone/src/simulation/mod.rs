@@ -267,7 +267,10 @@ impl ClusterSimulation {
             NodeCommand::Jump { entry, .. } => self.nodes[node].jump(&entry, &mut self.contents),
             NodeCommand::AskSnapshot => self.give_snapshot(node),
             NodeCommand::TakeSnapshot { is_after_hole } => {
-                assert!(self.nodes[node].take_snapshot(is_after_hole), "a snapshot is taken once, and after it was found");
+                assert!(
+                    self.nodes[node].take_snapshot(is_after_hole),
+                    "a snapshot is taken once, and after it was found"
+                );
                 self.report.taken += 1;
             }
             NodeCommand::DropSnapshot { begins_anew } => {
