@@ -226,8 +226,10 @@ async fn a_node_that_hangs_is_replaced_and_follows_once_it_wakes() {
     eventually("it has given the feed up", || (!holds(hung)).then_some(()));
     let from = again.cursor;
     again.read(hung, until).await;
+    // A gap that a later value has superseded by then is not replayed.
+    let is_frame = |text: &str| serde_json::from_str::<Value>(text).expect("JSON")["op"].is_null();
     let frames = |seen: &Seen| -> Vec<u64> {
-        let of_feed = seen.messages.range(from + 1..=until).filter(|(_, text)| !text.starts_with("{\"op\""));
+        let of_feed = seen.messages.range(from + 1..=until).filter(|(_, text)| is_frame(text));
         of_feed.map(|(offset, _)| *offset).collect()
     };
     assert_eq!(frames(&seen), frames(&again));
