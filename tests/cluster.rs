@@ -226,11 +226,14 @@ async fn a_node_that_hangs_is_replaced_and_follows_once_it_wakes() {
     eventually("it has given the feed up", || (!holds(hung)).then_some(()));
     let from = again.cursor;
     again.read(hung, until).await;
-    for seen in [&seen, &again] {
-        assert_eq!(seen.skipped, [] as [Value; 0]);
-        let missing: Vec<u64> = (from + 1..=until).filter(|offset| !seen.messages.contains_key(offset)).collect();
-        assert_eq!(missing, [0; 0], "from {from} on");
-    }
+    // A gap that a later value has superseded by then is not replayed.
+    let is_frame = |text: &str| serde_json::from_str::<Value>(text).expect("JSON")["op"].is_null();
+    let frames = |seen: &Seen| -> Vec<u64> {
+        let of_feed = seen.messages.range(from + 1..=until).filter(|(_, text)| is_frame(text));
+        of_feed.map(|(offset, _)| *offset).collect()
+    };
+    assert_eq!(frames(&seen), frames(&again));
+    assert_eq!((&seen.skipped, &again.skipped), (&Vec::new(), &Vec::new()));
     check_equal(&[seen, again]);
 }
 

@@ -1,8 +1,12 @@
 //! A server that joins a cluster, or was away for too long, has what the others have, though the log does not: values,
 //! kept messages, the state of topics. What another one says in their place is not believed.
 
+use std::sync::Arc;
+
 use async_nats::Client as NatsClient;
 use bytes::Bytes;
+use feed_log::chain::Chain;
+use feed_log::entry::{Deflate, EntryBody, EntryPlace, PartCount};
 use futures_util::StreamExt;
 use kit::client::Client;
 use kit::cluster_nodes::{Feed, Nodes};
@@ -13,6 +17,7 @@ use kit::relay::Relay;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 /// A small log, soon full; and topics that keep more than one message.
 const SMALL: &[(&str, &str)] =
@@ -140,44 +145,88 @@ async fn a_server_that_joins_has_what_the_others_have_though_the_log_does_not() 
     third.kill();
 }
 
+/// What a server says that has no snapshot that counts, and what it gives as one.
+struct Lie {
+    what: &'static str,
+    answer: String,
+    pieces: Bytes,
+}
+
+impl Lie {
+    /// An offer of these bytes, said to be made after an entry of this offset.
+    fn offer(what: &'static str, pieces: Bytes, (bytes, epoch, offset): (usize, u64, u64)) -> Lie {
+        let answer = json!({"node": 666, "answer": {"offered": {
+            "number": 1, "bytes": bytes, "sha256": hex::encode(Sha256::digest(&pieces)), "offset": offset,
+            "read_from": 1, "sequence": 1, "term": 1, "ingester": 1, "epoch": epoch, "next_offset": 5,
+            "chain": "00".repeat(16), "is_resigned": false,
+            "feed": {"label": "live", "reason": "", "since_ms": 0, "message": ""},
+        }}});
+        Lie { what, answer: answer.to_string(), pieces }
+    }
+
+    /// Answers each question for a snapshot so.
+    async fn tell(self: Arc<Lie>, nats: NatsClient) {
+        let mut asked = nats.subscribe("fanline.feed.snapshot.*").await.expect("a connection");
+        while let Some(message) = asked.next().await {
+            let is_piece = !message.payload.is_empty();
+            let answer = if is_piece { self.pieces.clone() } else { Bytes::from(self.answer.clone()) };
+            if let Some(to) = message.reply {
+                nats.publish(to, answer).await.expect("a connection");
+            }
+        }
+    }
+}
+
+/// No topics at all, in the right form, after an entry that no log has.
+fn no_topics(epoch: u64, offset: u64) -> Bytes {
+    let (term, node, first, mut chain_before) = (1, 1, offset + 1, Chain::START);
+    let mut bytes = Vec::new();
+    for _ in 0..2 {
+        let place = EntryPlace { term, node, epoch, first, chain_before, sent_ms: 0 };
+        let body = EntryBody::Retained { items: Vec::new(), is_last: true };
+        let (entry, chain) = place.encode(&body, Deflate::No, PartCount::default()).expect("it is small");
+        bytes.extend(u32::try_from(entry.len()).expect("it is small").to_le_bytes());
+        bytes.extend(entry);
+        chain_before = chain;
+    }
+    bytes.into()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_that_is_false_or_broken_neither_holds_up_a_start_nor_is_taken() {
+    const TRIES: usize = 20;
     let Some(joining) = Joining::start("false-snapshot").await else { return };
     let real = joining.nodes.nodes[0].get("/v1/snapshot").json();
     let epoch = u64::from_str_radix(real["epoch"].as_str().expect("an epoch"), 16).expect("an epoch");
-    let next = real["offset"].as_u64().expect("an offset") + 1;
-    let offer = |bytes: usize, offset: u64| {
-        json!({"node": 666, "answer": {"offered": {
-            "number": 1, "bytes": bytes, "sha256": SHA256_OF_NOTHING, "offset": offset, "read_from": 1, "sequence": 1,
-            "term": 1, "ingester": 1, "epoch": epoch, "next_offset": next, "chain": "00".repeat(16), "is_resigned": false,
-            "feed": {"label": "live", "reason": "", "since_ms": 0, "message": ""},
-        }}})
-        .to_string()
-    };
+    let (fits, nothing) = (no_topics(epoch, 5), Bytes::from_static(b"nothing"));
+    let plain = |what, answer: &str| Lie { what, answer: answer.to_owned(), pieces: Bytes::new() };
     let lies = [
-        ("noise", "{".to_owned()),
-        ("nothing", json!({"node": 666, "answer": "nothing"}).to_string()),
-        ("huge", offer(usize::MAX, next)),
-        ("empty", offer(0, next)),
-        ("pieces that never come", offer(1000, next)),
-        ("far ahead", offer(0, u64::MAX)),
+        plain("noise", "{"),
+        plain("none", r#"{"node":666,"answer":"nothing"}"#),
+        Lie::offer("too large", nothing.clone(), (usize::MAX, epoch, 5)),
+        Lie::offer("noise in pieces", nothing.clone(), (nothing.len(), epoch, 5)),
+        Lie::offer("more than was said", nothing, (3, epoch, 5)),
+        Lie::offer("far ahead", no_topics(epoch, u64::MAX - 1), (fits.len(), epoch, u64::MAX - 1)),
+        Lie::offer("of another history", fits.clone(), (fits.len(), epoch, 5)),
     ];
-    for (what, lie) in lies {
-        let mut heard = joining.nats.subscribe("fanline.feed.snapshot.*").await.expect("a connection");
-        let nats = joining.nats.clone();
-        let liar = tokio::spawn(async move {
-            while let Some(message) = heard.next().await {
-                if let Some(to) = message.reply {
-                    let _ = nats.publish(to, lie.clone().into()).await;
-                }
+    for lie in lies {
+        let (what, lie) = (lie.what, Arc::new(lie));
+        let liar = tokio::spawn(lie.tell(joining.nats.clone()));
+        // Whoever answers first is heard: the liar is before long.
+        let is_heard = |_| {
+            let joined = joining.nodes.node_with(SMALL);
+            let body = joined.get("/v1/snapshot").body;
+            assert!(body.contains("\"filler\""), "{what}: what the log has is there");
+            let (taken, dropped) = (snapshots(&joined, "taken"), snapshots(&joined, "dropped"));
+            assert_eq!(body.contains("of long ago"), taken == 1.0, "{what}: {dropped} dropped");
+            if what == "of another history" {
+                // The log says again and again how the feed is.
+                eventually("it is ready", || (joined.get("/readyz").status == 200).then_some(()));
             }
-        });
-        // Whoever answers first is heard: the liar is, sometimes.
-        let joined = tokio::task::block_in_place(|| joining.nodes.node_with(SMALL));
+            dropped == 1.0 || joined.log().contains("snapshot is of no use")
+        };
+        assert!(tokio::task::block_in_place(|| (0..TRIES).any(is_heard)), "{what}: nobody has heard it");
         liar.abort();
-        let body = joined.get("/v1/snapshot").body;
-        assert!(body.contains("\"filler\""), "{what}: what the log has is there");
-        assert_eq!(joined.get("/healthz").status, 200, "{what}");
     }
 }
 
@@ -250,9 +299,6 @@ async fn a_server_that_joins_while_the_feed_runs_replays_what_the_others_do() {
         assert!(!one.body.contains("\"skipped\""), "{path}: {}", one.body);
     }
 }
-
-/// Of no bytes.
-const SHA256_OF_NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_was_away_for_longer_than_the_log_holds_has_the_values_of_the_others() {

@@ -97,7 +97,7 @@ struct TopicWriter<'w> {
 }
 
 impl TopicWriter<'_> {
-    fn put_all<'f>(&mut self, frames: &mut dyn Iterator<Item = &'f Arc<Frame>>) -> Result<(), RetainedError> {
+    fn put_all(&mut self, frames: &mut dyn Iterator<Item = &Arc<Frame>>) -> Result<(), RetainedError> {
         let mut frames = frames.peekable();
         loop {
             let (mut items, mut bytes) = (Vec::new(), 0);

@@ -15,20 +15,25 @@ use crate::cluster::logged_state::logged_state;
 use crate::words::ids::Offset;
 use crate::words::stamp::Stamp;
 
+/// The state of the feed is told again after this time, half of the shortest `cluster.age_max`: a server that joins by the
+/// log alone must find it there.
+const STATE_AGAIN_NS: u64 = 5_000_000_000;
+
 /// The reader of a feed that publishes for the log.
 pub struct Collector {
     reader: Reader,
     cursor: Offset,
     /// What of the ring was overwritten before it was taken, as far as it is known still.
     backlog: VecDeque<LoggedItem>,
-    told_version: Option<u32>,
+    /// The version of the feed's state that was told last, and when.
+    told: Option<(u32, u64)>,
     /// Frames that were overwritten before they were taken.
     lost: u64,
 }
 
 impl Collector {
     pub fn new(reader: Reader) -> Collector {
-        Collector { reader, cursor: Offset::START, backlog: VecDeque::new(), told_version: None, lost: 0 }
+        Collector { reader, cursor: Offset::START, backlog: VecDeque::new(), told: None, lost: 0 }
     }
 
     /// Frames that the log was away for too long to be given, until now.
@@ -58,8 +63,9 @@ impl Collector {
                 break;
             }
         }
-        if self.cursor >= head && self.backlog.is_empty() && self.told_version != Some(version) {
-            self.told_version = Some(version);
+        let is_told = |(told, at_ns): (u32, u64)| told == version && now.mono_ns < at_ns + STATE_AGAIN_NS;
+        if self.cursor >= head && self.backlog.is_empty() && !self.told.is_some_and(is_told) {
+            self.told = Some((version, now.mono_ns));
             batch.push(LoggedItem::State(logged_state(&state)));
         }
         batch.items

@@ -41,6 +41,7 @@ const HANDOVER: Tests = ("--test handover", "kinds");
 const IDENTITY: Tests = ("-p fanline --lib", "identity::");
 const AUDIT: Tests = ("-p fanline --lib", "audit");
 const VIEW_CHANGE: Tests = ("-p fanline --lib", "delivery::shard::view_change");
+const BACKBONE: Tests = ("-p backbone --lib", "simulation::cases::no_offset");
 const WORDS: Tests = ("-p fanline --lib", "words::");
 
 pub const KINDS: &[Kind] = &[
@@ -63,6 +64,7 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "identity", faults: IDENTITIES },
     Kind { name: "audit", faults: AUDITS },
     Kind { name: "hand-over", faults: HANDOVERS },
+    Kind { name: "snapshots of a server", faults: SNAPSHOTS },
 ];
 
 const SCAN: &str = "src/delivery/catch_up/scan.rs";
@@ -83,6 +85,7 @@ const TOPIC_INDEX: &str = "src/delivery/lanes/topic_index.rs";
 const SHARED_WINDOW: &str = "src/delivery/lanes/window.rs";
 const CODEC_WINDOW: &str = "crates/shared-deflate/src/window.rs";
 const KEPT: &str = "src/bus/retained.rs";
+const PEER_SNAPSHOT: &str = "crates/backbone/src/follower/snapshot.rs";
 const ARBITER: &str = "src/intake/arbitrate/arbiter.rs";
 const TRACK: &str = "src/intake/arbitrate/topic_track.rs";
 const SEQUENCE: &str = "src/intake/assemble/sequence.rs";
@@ -467,4 +470,25 @@ const AUDITS: &[Fault] = &[
     // A kick misses who changes the view.
     fault("src/delivery/shard/view_change.rs", "self.obey_missed(id, &orders_past, now);", "", VIEW_CHANGE),
     fault("src/delivery/shard/walks.rs", "walk.next <= id.0 &&", "walk.next < id.0 &&", VIEW_CHANGE),
+];
+
+const SNAPSHOTS: &[Fault] = &[
+    // One of another history is taken.
+    fault(
+        PEER_SNAPSHOT,
+        "(own.chain, own.epoch, own.next_offset) == (position.chain, position.epoch, position.next_offset)",
+        "(own.epoch, own.next_offset) == (position.epoch, position.next_offset)",
+        BACKBONE,
+    ),
+    // A server listens before it has all that its snapshot holds.
+    fault(PEER_SNAPSHOT, "next_offset > place.offset => return", "true => return", BACKBONE),
+    // An offset that no log reaches is believed.
+    fault(
+        PEER_SNAPSHOT,
+        "(next - 1..next.saturating_add(BEYOND_MAX)).contains(&self.offset)",
+        "self.offset >= next - 1",
+        BACKBONE,
+    ),
+    // What fills the ring outdates what is retained.
+    fault("src/bus/publisher/refill.rs", "if !self.retains_newer(&frame.topic.name, offset)", "if true", RETAINED),
 ];

@@ -48,7 +48,7 @@ pub struct SnapshotGiver {
 enum GiverStage {
     Idle,
     Making(JoinHandle<Option<MadeSnapshot>>),
-    Made(MadeSnapshot),
+    Made(Box<MadeSnapshot>),
     /// There was none to be made then.
     Failed(Instant),
 }
@@ -92,7 +92,7 @@ impl SnapshotGiver {
         tokio::select! {
             made = made(&mut self.stage) => {
                 self.stage = match made {
-                    Ok(Some(made)) => GiverStage::Made(made),
+                    Ok(Some(made)) => GiverStage::Made(Box::new(made)),
                     Ok(None) if matches!(self.stage, GiverStage::Made(_)) => GiverStage::Idle,
                     Ok(None) => GiverStage::Failed(Instant::now()),
                     Err(error) => {
@@ -121,7 +121,7 @@ impl SnapshotGiver {
             GiverStage::Making(_) => return OfferAnswer::Wait,
             GiverStage::Made(made) if made.made_at.elapsed() < FRESH => {
                 made.taken_at = Instant::now();
-                return OfferAnswer::Offered(made.offer.clone());
+                return OfferAnswer::Offered(Box::new(made.offer.clone()));
             }
             // Somebody takes it.
             GiverStage::Made(made) if made.taken_at.elapsed() < IDLE => return OfferAnswer::Wait,

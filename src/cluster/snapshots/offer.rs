@@ -27,7 +27,7 @@ pub struct SnapshotOffer {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OfferAnswer {
-    Offered(SnapshotOffer),
+    Offered(Box<SnapshotOffer>),
     /// It is being made, or another one is still taken: this server is to be asked again.
     Wait,
     /// This server has none to give.
@@ -43,7 +43,7 @@ struct AnswerForm {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum AnswerKindForm {
-    Offered(OfferForm),
+    Offered(Box<OfferForm>),
     Wait,
     Nothing,
 }
@@ -91,7 +91,7 @@ pub fn hash(bytes: &[u8]) -> [u8; 32] {
 
 pub fn write_answer(node: u64, answer: &OfferAnswer) -> Bytes {
     let answer = match answer {
-        OfferAnswer::Offered(offer) => AnswerKindForm::Offered(OfferForm::of(offer)),
+        OfferAnswer::Offered(offer) => AnswerKindForm::Offered(Box::new(OfferForm::of(offer))),
         OfferAnswer::Wait => AnswerKindForm::Wait,
         OfferAnswer::Nothing => AnswerKindForm::Nothing,
     };
@@ -102,7 +102,7 @@ pub fn write_answer(node: u64, answer: &OfferAnswer) -> Bytes {
 pub fn read_answer(bytes: &[u8]) -> Option<(u64, OfferAnswer)> {
     let AnswerForm { node, answer } = serde_json::from_slice(bytes).ok()?;
     let answer = match answer {
-        AnswerKindForm::Offered(form) => OfferAnswer::Offered(form.offer()?),
+        AnswerKindForm::Offered(form) => OfferAnswer::Offered(Box::new(form.offer()?)),
         AnswerKindForm::Wait => OfferAnswer::Wait,
         AnswerKindForm::Nothing => OfferAnswer::Nothing,
     };
@@ -186,7 +186,7 @@ mod tests {
         };
         let place = SnapshotPlace { position, offset: 15, read_from: LogSequence(2) };
         let offer = SnapshotOffer { number: 5, place, feed: FeedState::Live, bytes: 3, sha256: hash(b"abc") };
-        for answer in [OfferAnswer::Offered(offer.clone()), OfferAnswer::Wait, OfferAnswer::Nothing] {
+        for answer in [OfferAnswer::Offered(Box::new(offer.clone())), OfferAnswer::Wait, OfferAnswer::Nothing] {
             assert_eq!(read_answer(&write_answer(8, &answer)), Some((8, answer)));
         }
         assert!(offer.fits(b"abc") && !offer.fits(b"abd") && !offer.fits(b"abcd"));

@@ -62,7 +62,7 @@ async fn take_from(link: &NodeLink, answer: &[u8]) -> Result<PeerSnapshot, Strin
     let subject = format!("snapshot.{node}");
     let offer = loop {
         match answer {
-            OfferAnswer::Offered(offer) => break offer,
+            OfferAnswer::Offered(offer) => break *offer,
             OfferAnswer::Nothing => return Err("it has none at the moment".to_owned()),
             OfferAnswer::Wait => sleep(ASK_AGAIN).await,
         }

@@ -293,7 +293,7 @@ impl ClusterSimulation {
                 }
             }
             NodeCommand::Answer { term } => self.nodes[node].answers_for = term,
-            NodeCommand::Readiness(readiness) => self.nodes[node].has_joined |= readiness == NodeReadiness::Ready,
+            NodeCommand::Readiness(NodeReadiness::Ready) => self.nodes[node].become_ready(),
             NodeCommand::Ping { term } if is_linked => self.ping(node, term),
             NodeCommand::Tell(hello) if is_linked => {
                 for other in others {

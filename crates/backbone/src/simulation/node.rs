@@ -237,17 +237,17 @@ impl SimNode {
     pub fn skip(&mut self) {
         self.shown.push(ShownItem::Skip);
         (self.place, self.told_number, self.past, self.skips_until) = (None, None, None, 0);
-        (self.rare, self.is_exact) = (None, false);
+        (self.rare, self.is_exact, self.exact_from) = (None, false, 0);
     }
 
     pub fn show(&mut self, entry: &LogEntry, contents: &mut ShownContents) {
         let header = &entry.header;
         if self.place.is_some_and(|(epoch, _)| epoch != header.epoch) {
             self.epochs += 1;
-            (self.place, self.past, self.rare, self.skips_until) = (None, None, None, 0);
-        }
-        if header.first == 1 && self.place.is_none() {
+            (self.place, self.past, self.skips_until) = (None, None, 0);
             // All of its epoch follows.
+            (self.rare, self.is_exact, self.exact_from) = (None, true, 0);
+        } else if header.first == 1 && self.place.is_none() {
             (self.rare, self.is_exact, self.exact_from) = (None, true, 0);
         }
         let EntryBody::Batch(items) = &entry.body else { return };
@@ -273,6 +273,13 @@ impl SimNode {
             self.place = Some((header.epoch, offset));
         }
         self.check_values(contents);
+    }
+
+    /// I10: it listens only once it shows all that its snapshot holds.
+    pub fn become_ready(&mut self) {
+        let is_whole = self.place.is_none_or(|(_, next)| next > self.exact_from);
+        assert!(is_whole, "I10: node {} is ready at {:?}, before {}", self.index, self.place, self.exact_from);
+        self.has_joined = true;
     }
 
     /// I10: what a node retains once it has taken a snapshot, or has seen all of an epoch, is the newest there is.

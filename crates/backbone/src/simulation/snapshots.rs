@@ -33,7 +33,11 @@ impl ClusterSimulation {
         let mut snapshot = self.nodes[giver].snapshot().expect("it gives one");
         let lie = self.rng.random_range(0..12);
         match lie {
-            0 => snapshot.place.position.chain.0[0] ^= 1,
+            // Of another history.
+            0 => {
+                snapshot.place.position.chain.0[0] ^= 1;
+                snapshot.rare = Some(snapshot.place.offset);
+            }
             1 => (snapshot.place.offset, snapshot.is_exact) = (snapshot.place.offset + FALSELY_AHEAD, false),
             2 => snapshot.place.read_from = LogSequence(self.rng.random_range(0..2000)),
             3 => snapshot.place.offset = u64::MAX,
