@@ -17,7 +17,7 @@ fn replies(dialect: &Dialect, says: &str) -> Result<Vec<String>, Unspeakable> {
     let faults = request.items().iter().enumerate();
     let refused: Vec<(usize, String)> = faults.filter_map(|(place, item)| Some((place, item.fault.clone()?))).collect();
     let now = Stamp { wall_ms: 1_700_000_000_123, mono_ns: 0 };
-    request.replies(&SaidOutcome { refused: &refused, all: &["a.b".to_string()], now })
+    request.replies(&SaidOutcome { refused: &refused, all: &["a.b".to_string()], kept: &KeptValues::default(), now })
 }
 
 /// The conversation beside each built-in profile that has one.
