@@ -71,6 +71,9 @@ async def watch(name, base, rest, item, show):
         elif "bids" in result:
             book = {side: [list(level) for level in list(result[side])[:10]] for side in ("bids", "asks")}
             show(item, book | {"nonce": result["nonce"], "timestamp": result["timestamp"]})
+        elif name == "coinbase":
+            # The time around a ticker is when fanline received it.
+            show(item, {key: value for key, value in result.items() if key not in ("timestamp", "datetime")})
         else:
             show(item, result)
 
