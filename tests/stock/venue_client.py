@@ -7,6 +7,7 @@ ends it.
 """
 
 import asyncio
+import collections
 import json
 import os
 import sys
@@ -117,6 +118,8 @@ async def pybit(base, items):
 
     unified_trading.PUBLIC_WSS = base + "v5/public/{CHANNEL_TYPE}"
     client = unified_trading.WebSocket(channel_type="spot", testnet=False, retries=0)
+    # It notes a request only after it has sent it, and ends if the answer is quicker, as no venue's is.
+    client.subscriptions = collections.defaultdict(str)
     lose = client._on_error
 
     def lost(error):

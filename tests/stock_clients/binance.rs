@@ -27,7 +27,7 @@ fn python_binance_sees_through_fanline_what_it_sees_at_the_venue() {
     let client = of_binance("python-binance");
     let written = written("binance-python", &messages());
     client.compare(&written, events_of(&written).len());
-    client.survive_a_loss(&written);
+    client.survive_a_loss(&written, "0.1");
     if let Some(recording) = capture("binance-spot") {
         client.compare(&recording, events_of(&recording).len());
     }
@@ -38,7 +38,7 @@ fn unicorn_binance_websocket_api_sees_through_fanline_what_it_sees_at_the_venue(
     let client = of_binance("unicorn");
     let written = written("binance-unicorn", &messages());
     client.compare(&written, events_of(&written).len());
-    client.survive_a_loss(&written);
+    client.survive_a_loss(&written, "0.1");
 }
 
 #[test]

@@ -20,7 +20,7 @@ fn compare_recorded(client: &VenueClient, feed: &str, is_asked_for: impl FnMut(&
     let Some(recording) = capture(feed) else { return };
     let (part, count) = part_of(client.name, &recording, &[], is_asked_for);
     client.compare_with(&part, &recording, count);
-    client.survive_a_loss(&part);
+    client.survive_a_loss(&part, "1");
 }
 
 /// Its order books begin when the venue has answered, with a snapshot over HTTP, which fits the first change.
@@ -33,7 +33,7 @@ fn ccxt_sees_through_fanline_what_it_sees_at_binance() {
     let asked = |file: &Path, name: &str| part_of(name, file, &[granted], binance::is_asked_for);
     let (part, count) = asked(&written, "ccxt-binance-asked");
     client.compare_with(&part, &written, count);
-    client.survive_a_loss(&written);
+    client.survive_a_loss(&written, "0.05");
     let Some(recording) = capture("binance-spot") else { return };
     let client = ccxt("ccxt-binance", "binance", &["btcusdt@trade", "btcusdt@bookTicker", "ethusdt@trade"]);
     let is_asked = |message: &Value| message["stream"].as_str().is_some_and(|stream| client.items.contains(&stream));
@@ -54,9 +54,7 @@ fn ccxt_sees_through_fanline_what_it_sees_at_kraken() {
 #[ignore = "needs ccxt: make stock-clients"]
 fn ccxt_sees_through_fanline_what_it_sees_at_okx() {
     let client = ccxt("ccxt-okx", "okx-v5", &["trades.BTC-USDT", "tickers.BTC-USDT", "books.BTC-USDT"]);
-    compare_recorded(&client, "okx-v5", |message| {
-        message["arg"]["instId"] == "BTC-USDT" && message["data"].is_array()
-    });
+    compare_recorded(&client, "okx-v5", |message| message["arg"]["instId"] == "BTC-USDT" && message["data"].is_array());
 }
 
 #[test]
@@ -65,7 +63,7 @@ fn ccxt_sees_through_fanline_what_it_sees_at_bybit() {
     let client = ccxt("ccxt-bybit", "bybit-v5", &BYBIT_TOPICS);
     let written = written("ccxt-bybit", &bybit_messages());
     client.compare(&written, BYBIT_TOPICS.len() * BYBIT_EACH);
-    client.survive_a_loss(&written);
+    client.survive_a_loss(&written, "0.05");
 }
 
 #[test]
@@ -74,7 +72,7 @@ fn ccxt_sees_through_fanline_what_it_sees_at_coinbase() {
     let client = ccxt("ccxt-coinbase", "coinbase-advanced", &coinbase::ITEMS);
     let written = written("ccxt-coinbase", &coinbase::messages(1));
     client.compare(&written, coinbase::ITEMS.len() * coinbase::EACH);
-    client.survive_a_loss(&written);
+    client.survive_a_loss(&written, "0.05");
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn the_official_client_of_coinbase_sees_through_fanline_what_it_sees_at_the_venu
     let written = written("coinbase", &messages(2));
     // A message has two trades.
     CLIENT.compare(&written, EACH * (ITEMS.len() + 1));
-    CLIENT.survive_a_loss(&written);
+    CLIENT.survive_a_loss(&written, "0.05");
 }
 
 #[test]
@@ -74,13 +74,16 @@ pub fn messages(trades: u64) -> String {
                 r#"{{"side":"{side}","event_time":"1970-01-01T00:00:00Z","price_level":"{price}.73","new_quantity":"0.{size}"}}"#
             )
         };
-        let updates = [update("bid", 21_921 - number % 7, number % 5), update("offer", 21_930 + number % 7, number % 5)];
+        let updates =
+            [update("bid", 21_921 - number % 7, number % 5), update("offer", 21_930 + number % 7, number % 5)];
         let book = format!(r#"{{"type":"{kind}","product_id":"BTC-USD","updates":[{}]}}"#, updates.join(","));
         put(t_ms, "ticker", &ticker);
         put(t_ms + 2, "market_trades", &trades);
         put(t_ms + 4, "l2_data", &book);
         if number % 50 == 0 {
-            let beat = format!(r#"{{"current_time":"2023-06-23 20:31:56.121961769 +0000 UTC m=+91717.525857105","heartbeat_counter":{number}}}"#);
+            let beat = format!(
+                r#"{{"current_time":"2023-06-23 20:31:56.121961769 +0000 UTC m=+91717.525857105","heartbeat_counter":{number}}}"#
+            );
             put(t_ms + 6, "heartbeats", &beat);
         }
     }

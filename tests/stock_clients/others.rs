@@ -24,8 +24,7 @@ fn the_client_of_massive_sees_through_fanline_what_it_sees_at_the_venue() {
 /// It checks every book against the venue's checksum.
 #[test]
 fn the_client_of_kraken_sees_through_fanline_what_it_sees_at_the_venue() {
-    let client =
-        VenueClient { name: "kraken", home: VENUES, profile: "kraken-v2", items: &["BTC/USD"], speed: "4" };
+    let client = VenueClient { name: "kraken", home: VENUES, profile: "kraken-v2", items: &["BTC/USD"], speed: "4" };
     let Some(recording) = capture("kraken-v2") else { return };
     // Up to where the recording begins anew.
     client.compare(&recording, 13);
@@ -48,7 +47,7 @@ fn the_official_client_of_bybit_sees_through_fanline_what_it_sees_at_the_venue()
     let written = written("bybit", &bybit_messages());
     // It knows no topic before it has asked for it.
     client.compare_with_patient(&written, &written, (BYBIT_TOPICS.len(), BYBIT_TOPICS.len() * BYBIT_EACH));
-    client.survive_a_loss(&written);
+    client.survive_a_loss(&written, "0.1");
 }
 
 /// It takes no URL without TLS.
@@ -60,8 +59,7 @@ fn the_official_client_of_okx_sees_through_fanline_what_the_venue_sends() {
     let files = certificate::write("stock-okx", &["localhost"]);
     let settings = [&PATIENT[..], &[DEMAND]].concat();
     let start = |gate: &Relay| -> Option<(TlsServer, StockClient)> {
-        let server =
-            TlsServer::serve(&files.pair(), &[&gate.ws("/ws/v5/public"), "--profile", "okx-v5"], &settings);
+        let server = TlsServer::serve(&files.pair(), &[&gate.ws("/ws/v5/public"), "--profile", "okx-v5"], &settings);
         let mut command = client.command(&server.wss("/"))?;
         files.trust(&mut command);
         Some((server, StockClient::start(command)))
@@ -70,8 +68,7 @@ fn the_official_client_of_okx_sees_through_fanline_what_the_venue_sends() {
     let mut expected = Vec::new();
     let (_, count) = part_of("okx-asked", &recording, &[], |message| {
         let is_asked = asked(message);
-        expected
-            .extend(is_asked.then(|| json!({"stream": message["arg"]["channel"], "data": message}).to_string()));
+        expected.extend(is_asked.then(|| json!({"stream": message["arg"]["channel"], "data": message}).to_string()));
         is_asked
     });
     let gate = Relay::shut();
@@ -83,7 +80,7 @@ fn the_official_client_of_okx_sees_through_fanline_what_the_venue_sends() {
     drop((events, server));
     let gate = Relay::shut();
     let (server, events) = start(&gate).expect("it is there");
-    client.go_on_after_a_loss(events, &server.program, &gate, &recording);
+    client.go_on_after_a_loss(events, (&server.program, &gate), &recording, "1");
 }
 
 /// A message holds events of several kinds and symbols.

@@ -23,7 +23,7 @@ fn tmi_js_sees_through_fanline_what_it_sees_at_the_venue() {
     let (asked_for, _) = part_of("twitch-asked", &file, &[], of_the_rooms);
     // It takes no server that does not speak `irc`, as a replay does not.
     CHAT.compare_with_patient(&asked_for, &file, (0, ROUNDS as usize * EACH));
-    CHAT.survive_a_loss(&file);
+    CHAT.survive_a_loss(&file, "0.1");
 }
 
 fn messages() -> String {
@@ -34,10 +34,16 @@ fn messages() -> String {
     for number in 0..ROUNDS {
         for room in ["tea", "coffee", "milk"] {
             let ann = ":ann!ann@ann.tmi.twitch.tv";
-            let said = format!("@badges=;color=#19E6E6;display-name=Ann;emotes=;id=a{number} {ann} PRIVMSG #{room} :{number}: \u{1f375} all\r\n");
-            let resub = format!("@display-name=Bo;login=bo;msg-id=resub;msg-param-streak-months={number};msg-param-sub-plan=Prime :tmi.twitch.tv USERNOTICE #{room} :again\r\n");
+            let said = format!(
+                "@badges=;color=#19E6E6;display-name=Ann;emotes=;id=a{number} {ann} PRIVMSG #{room} :{number}: \u{1f375} all\r\n"
+            );
+            let resub = format!(
+                "@display-name=Bo;login=bo;msg-id=resub;msg-param-streak-months={number};msg-param-sub-plan=Prime :tmi.twitch.tv USERNOTICE #{room} :again\r\n"
+            );
             // Two lines in one message.
-            let ended = format!("@login=ann;target-msg-id=a{number} :tmi.twitch.tv CLEARMSG #{room} :{number}: all\r\n@ban-duration={number} :tmi.twitch.tv CLEARCHAT #{room} :cy\r\n");
+            let ended = format!(
+                "@login=ann;target-msg-id=a{number} :tmi.twitch.tv CLEARMSG #{room} :{number}: all\r\n@ban-duration={number} :tmi.twitch.tv CLEARCHAT #{room} :cy\r\n"
+            );
             let messages: &[String] = if room == "tea" { &[said, resub, ended] } else { &[said, resub] };
             for message in messages {
                 put_line(&mut lines, t_ms, message);

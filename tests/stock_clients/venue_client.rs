@@ -67,18 +67,25 @@ impl VenueClient {
         assert!(differs.is_none(), "{} sees something else through fanline: {differs:?}", self.name);
     }
 
-    /// The feed is lost for a moment: a client that would miss trades is hung up on, comes back and goes on.
-    pub fn survive_a_loss(&self, file: &Path) {
+    /// The feed is lost for a moment: a client that would miss trades is hung up on, comes back and goes on. At this pace
+    /// the file should last for longer than that takes, because its numbers begin anew at its end.
+    pub fn survive_a_loss(&self, file: &Path, pace: &str) {
         let gate = Relay::shut();
         let server = self.serve(&gate.ws("/stream"));
         let Some(client) = self.start(&server.ws("/")) else { return };
-        self.go_on_after_a_loss(client, &server, &gate, file);
+        self.go_on_after_a_loss(client, (&server, &gate), file, pace);
     }
 
     /// The same, of a client that is connected.
-    pub fn go_on_after_a_loss(&self, mut client: StockClient, server: &Program, gate: &Relay, file: &Path) {
+    pub fn go_on_after_a_loss(
+        &self,
+        mut client: StockClient,
+        (server, gate): (&Program, &Relay),
+        file: &Path,
+        pace: &str,
+    ) {
         self.await_subscriptions(server);
-        let venue = Program::replay(file, &["--speed", "1", "--loop"]);
+        let venue = Program::replay(file, &["--speed", pace, "--loop"]);
         gate.open(venue.addr());
         take(&mut client, 20);
         assert_eq!(gate.cut(), 1);

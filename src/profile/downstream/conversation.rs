@@ -311,11 +311,7 @@ fn place_of(rule: &SaidRule, index: usize) -> Option<(usize, usize)> {
 }
 
 /// `part` is that of a text, `with` the path and the number of the element that the item is combined with.
-fn word_of_item(
-    word: &Word,
-    view: &View<'_>,
-    (part, with): (Option<&str>, Option<(usize, usize)>),
-) -> Option<String> {
+fn word_of_item(word: &Word, view: &View<'_>, (part, with): (Option<&str>, Option<(usize, usize)>)) -> Option<String> {
     match word {
         Word::Said(field) => said(view, *field, true),
         Word::Element => part.map(str::to_string).or_else(|| element_of(view, true)),

@@ -200,8 +200,10 @@ fn read_rule(
         (Deed::Set(_), _) | (_, None) => {}
         (_, Some(entry)) => return Err(entry.error("expected `form` only beside `do = \"set\"`, found it elsewhere")),
     }
-    if let Some(entry) =
-        ["each", "split", "with", "item", "per", "listed"].iter().find_map(|key| section.get(key)).filter(|_| !deed.has_items())
+    if let Some(entry) = ["each", "split", "with", "item", "per", "listed"]
+        .iter()
+        .find_map(|key| section.get(key))
+        .filter(|_| !deed.has_items())
     {
         return Err(entry.error("expected this key only in rules that subscribe or unsubscribe, found it elsewhere"));
     }

@@ -77,7 +77,12 @@ pub(crate) const HEARTBEAT: Keys = Keys {
     known: &[
         key("every", "duration", "required", "how often, to a tenth of a second"),
         key("send", "template", "required", "the message"),
-        key("topics", "pattern", "all clients", "only for clients that are subscribed to exactly this pattern, which has a wildcard"),
+        key(
+            "topics",
+            "pattern",
+            "all clients",
+            "only for clients that are subscribed to exactly this pattern, which has a wildcard",
+        ),
         key("when", "`always`, `idle`", "`always`", "`idle`: only after so long without another message"),
     ],
     later: &[],

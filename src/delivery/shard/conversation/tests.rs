@@ -32,10 +32,14 @@ impl Venue {
     }
 
     fn of(profile: &str) -> Venue {
-        let dialect = Profile::built_in(profile).and_then(|profile| profile.dialect).expect("a dialect");
-        let mut venue = Venue { harness: Harness::speaking(100, Some(dialect.clone())), dialect, published: 0 };
+        let mut venue = Venue::not_yet_live(profile);
         venue.harness.publisher.announce(FeedState::Live);
         venue
+    }
+
+    fn not_yet_live(profile: &str) -> Venue {
+        let dialect = Profile::built_in(profile).and_then(|profile| profile.dialect).expect("a dialect");
+        Venue { harness: Harness::speaking(100, Some(dialect.clone())), dialect, published: 0 }
     }
 
     /// A client that connects to this path and query.
@@ -231,6 +235,31 @@ fn whoever_lacks_events_that_no_word_tells_of_ends() {
     assert_eq!((heard(&trades), heard(&depth)), (vec!["1012".to_string()], vec!["1012".to_string()]));
     let value = venue.publish(TICKER);
     assert_eq!(heard(&ticker), [value], "the newest value is enough");
+}
+
+#[test]
+fn a_client_that_waits_for_the_feed_to_come_has_lost_nothing() {
+    let mut venue = Venue::not_yet_live("binance");
+    let client = venue.connect(&format!("/ws/{TRADES}"));
+    // It could not be reached at first. Its first message comes a moment before it counts as live.
+    venue.lose();
+    let trade = venue.publish(TRADES);
+    venue.recover();
+    assert_eq!(heard(&client), [trade]);
+    venue.lose();
+    venue.recover();
+    assert_eq!(heard(&client), ["1012"], "a feed that was there is lost");
+}
+
+#[test]
+fn a_loss_that_is_over_before_a_shard_has_looked_is_one() {
+    let mut venue = Venue::open();
+    let client = venue.connect(&format!("/ws/{TRADES}"));
+    let trade = venue.publish(TRADES);
+    let stale = FeedState::Stale { reason: StaleReason::UpstreamDown, since_ms: 0, message: String::new() };
+    venue.harness.publisher.announce(stale);
+    venue.recover();
+    assert_eq!(heard(&client), [&*trade, "1012"]);
 }
 
 #[test]
