@@ -161,7 +161,7 @@ async def okx(base, items):
 
 
 async def coinbase(base, items):
-    from coinbase.websocket import WSClient
+    from coinbase.websocket import WSClient, WSClientException
 
     def take(text):
         message = json.loads(text)
@@ -174,19 +174,35 @@ async def coinbase(base, items):
                 elif message["channel"] != "subscriptions":
                     show(message["channel"], part)
 
-    client = WSClient(base_url=base, on_message=take)
-    client.open()
-    for item in items:
-        channel, *products = item.split(".")
-        client.subscribe(products, [channel])
-    connect = client.open_async
+    def begin():
+        client = WSClient(base_url=base, on_message=take)
+        client.open()
+        for item in items:
+            channel, *products = item.split(".")
+            client.subscribe(products, [channel])
+        connect = client.open_async
 
-    async def come_back():
-        print("lost", flush=True)
-        await connect()
+        async def come_back():
+            print("lost", flush=True)
+            await connect()
 
-    client.open_async = come_back
-    await until_closed()
+        client.open_async = come_back
+        return client
+
+    async def stay():
+        # It comes back by itself, unless the end came right behind a message: then it has stopped reading.
+        client = None
+        while True:
+            try:
+                client = client or begin()
+            except WSClientException:
+                pass
+            await asyncio.sleep(0.2)
+            if client and client._task.done():
+                print("lost", flush=True)
+                client = None
+
+    await asyncio.gather(stay(), until_closed())
 
 
 CLIENTS = {

@@ -92,7 +92,9 @@ impl VenueClient {
         gate.open(venue.addr());
         while client.line(DEADLINE).expect("the client goes on") != "lost" {}
         take(&mut client, 20);
-        assert!(sum(&server.get("/metrics").body, "fanline_goodbyes_total", "\"feed_lost\"") > 0.0);
+        eventually("its session has ended because the feed was lost", || {
+            (sum(&server.get("/metrics").body, "fanline_goodbyes_total", "\"feed_lost\"") > 0.0).then_some(())
+        });
     }
 
     /// None, and it is said, if it is not installed.
