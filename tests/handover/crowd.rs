@@ -86,10 +86,10 @@ async fn visit(url: &str, here: Option<&Arc<AtomicUsize>>, signs: &Signs) -> (Vi
         match message["op"].as_str() {
             None => {
                 let offset = message["offset"].as_u64().expect("a frame has an offset");
-                if visit.frames.is_empty() {
-                    if let Some(here) = here {
-                        here.fetch_add(1, Ordering::SeqCst);
-                    }
+                if let Some(here) = here
+                    && visit.frames.is_empty()
+                {
+                    here.fetch_add(1, Ordering::SeqCst);
                 }
                 let before = visit.frames.insert(offset, text.as_str().to_owned());
                 assert_eq!(before, None, "{url}: {offset} twice");
