@@ -25,7 +25,7 @@ pub struct Visit {
     pub frames: BTreeMap<u64, String>,
     /// Everything else, but for heartbeats.
     pub notices: Vec<Value>,
-    /// How long after the moment that the server has named for it the client had its first message.
+    /// How long after the moment that the server has named for it the client was welcomed.
     pub late: Duration,
 }
 
@@ -86,17 +86,19 @@ async fn visit(url: &str, here: Option<&Arc<AtomicUsize>>, signs: &Signs) -> (Vi
         match message["op"].as_str() {
             None => {
                 let offset = message["offset"].as_u64().expect("a frame has an offset");
-                if visit.frames.is_empty() {
-                    if let Some(here) = here {
-                        here.fetch_add(1, Ordering::SeqCst);
-                    }
-                    visit.late = due.elapsed();
+                if let Some(here) = here
+                    && visit.frames.is_empty()
+                {
+                    here.fetch_add(1, Ordering::SeqCst);
                 }
                 let before = visit.frames.insert(offset, text.as_str().to_owned());
                 assert_eq!(before, None, "{url}: {offset} twice");
             }
             Some("heartbeat") => {}
-            Some("welcome") => visit.epoch = message["epoch"].as_str().expect("an epoch").to_owned(),
+            Some("welcome") => {
+                visit.epoch = message["epoch"].as_str().expect("an epoch").to_owned();
+                visit.late = due.elapsed();
+            }
             Some(op) => {
                 if op == "goodbye" {
                     reconnect_ms = Some(message["reconnect_ms"].as_u64().expect("a time"));
