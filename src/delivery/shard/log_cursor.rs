@@ -27,7 +27,7 @@ pub struct LogCursor {
     feed_version: u32,
     /// Ticks for which the feed has been stale.
     stale_ticks: u32,
-    /// How often it has become stale.
+    /// How often it was live and is stale, or was for a moment.
     losses: u32,
 }
 
@@ -96,7 +96,9 @@ impl LogCursor {
     /// Takes the feed's new state, if there is one and all frames before it have been taken. True if it was taken.
     pub fn take_feed(&mut self, end: RoundEnd) -> bool {
         let Some((version, feed)) = end.feed.filter(|_| self.offset >= end.head) else { return false };
-        self.losses += u32::from(matches!(*feed, FeedState::Stale { .. }));
+        // Nothing is lost of a feed that was not there yet. One that is live again has been something else between.
+        let is_lost = self.is_live() && matches!(*feed, FeedState::Stale { .. } | FeedState::Live);
+        self.losses += u32::from(is_lost);
         (self.feed_version, self.feed) = (version, feed);
         true
     }
@@ -158,7 +160,7 @@ impl LogCursor {
         matches!(*self.feed, FeedState::Live)
     }
 
-    /// How often the feed has become stale.
+    /// How often the feed was lost.
     pub fn losses(&self) -> u32 {
         self.losses
     }
