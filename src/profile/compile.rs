@@ -288,6 +288,8 @@ fn read_sequence(
 pub(crate) struct Scope {
     pub rules: Rules,
     pub aliases: Aliases,
+    /// Names of what sessions of a dialect keep.
+    pub kept: Vec<String>,
 }
 
 impl Scope {

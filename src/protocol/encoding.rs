@@ -258,7 +258,7 @@ impl Encoder {
             Format::Form(form) => match &self.forms {
                 Some(forms) => {
                     self.text.clear();
-                    forms.put(form, envelope.topic, &payload.bytes, &mut self.text);
+                    forms.put(form, envelope, &mut self.text);
                     &self.text
                 }
                 None => &payload.bytes,

@@ -1,5 +1,7 @@
 //! Forms: how the payloads of a dialect go out. What they are is the dialect's; here is only what encodings know of them.
 
+use crate::protocol::encoding::Envelope;
+
 /// Forms of one dialect: each has a place among the encodings of a frame.
 pub const FORMS_MAX: usize = 4;
 
@@ -9,6 +11,6 @@ pub struct FormId(pub u8);
 
 /// How the payloads of a dialect go out.
 pub trait Forms: Send + Sync {
-    /// Appends the payload of a topic in this form.
-    fn put(&self, form: FormId, topic: &str, payload: &[u8], out: &mut Vec<u8>);
+    /// Appends the payload of an envelope in this form.
+    fn put(&self, form: FormId, envelope: &Envelope<'_>, out: &mut Vec<u8>);
 }

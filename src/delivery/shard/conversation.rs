@@ -5,6 +5,7 @@
 
 use crate::delivery::chunk::{Chunk, Compression};
 use crate::delivery::handoff::SessionOptions;
+use crate::delivery::lanes::lane::Lane;
 use crate::delivery::lanes::lane_key::LaneKey;
 use crate::delivery::lanes::topic_index::LaneId;
 use crate::delivery::session_id::SessionId;
@@ -15,7 +16,8 @@ use crate::delivery::shard::subscriptions::SubscribeTerms;
 use crate::delivery::transport::InboundError;
 use crate::delivery::transport::socket::Socket;
 use crate::profile::downstream::Dialect;
-use crate::profile::downstream::conversation::{Deed, SaidOutcome, SaidRequest};
+use crate::profile::downstream::conversation::{Deed, SaidOutcome, SaidRequest, Unspeakable};
+use crate::profile::downstream::kept::KeptValues;
 use crate::profile::downstream::session_items::{SaidChange, SessionItems};
 use crate::protocol::command::CommandRefusal;
 use crate::protocol::encoding::Format;
@@ -32,7 +34,8 @@ impl<S: Socket> Shard<S> {
     /// What a session has besides that joins with these options; none if it speaks no dialect.
     pub(super) fn dialect_session(&self, options: &mut SessionOptions) -> Option<Box<DialectSession>> {
         let items = SessionItems::new(std::mem::take(&mut options.items));
-        let session = DialectSession { items, losses: self.log.losses(), since: self.log.offset() };
+        let (kept, losses) = (KeptValues::default(), self.log.losses());
+        let session = DialectSession { items, kept, losses, since: self.log.offset() };
         options.format.is_form().then(|| Box::new(session))
     }
 
@@ -54,19 +57,43 @@ impl<S: Socket> Shard<S> {
         now: Stamp,
     ) -> Result<Option<Compression>, InboundError> {
         let Some(dialect) = self.dialect.clone() else { return Ok(None) };
-        let Some(request) = dialect.hear(text) else {
-            self.meters.refused("unknown_op");
-            return Ok(None);
-        };
+        let (mut compression, mut items) = (None, 0);
+        for message in dialect.messages(text).map_err(end)? {
+            let Some(request) = dialect.hear(message) else {
+                self.meters.refused("unknown_op");
+                continue;
+            };
+            items += request.items().len();
+            if items > dialect.items_max {
+                let max = dialect.items_max;
+                return Err(end(Unspeakable(format!("expected at most {max} items in a message, found more"))));
+            }
+            compression = self.do_as_said(id, &request, &dialect, answers, now)?.or(compression);
+        }
+        Ok(compression)
+    }
+
+    /// Does what one message says.
+    fn do_as_said(
+        &mut self,
+        id: SessionId,
+        request: &SaidRequest<'_>,
+        dialect: &Dialect,
+        answers: &mut Vec<u8>,
+        now: Stamp,
+    ) -> Result<Option<Compression>, InboundError> {
+        if let Some(spoken) = &mut self.sessions[id].dialect {
+            spoken.kept.keep(request);
+        }
         self.budgets.messages.spend(ITEM_WORK * request.items().len());
-        let mut change = self.item_change(id, &request, &dialect);
+        let mut change = self.item_change(id, request, dialect);
         let mut values = None;
         match request.deed() {
-            Deed::Subscribe => match self.subscribe_items(id, &change.names, &dialect, now) {
+            Deed::Subscribe => match self.subscribe_items(id, &change.names, dialect, now) {
                 Ok(found) => values = found,
-                Err(refusal) => refuse_all(&request, &mut change, refusal),
+                Err(refusal) => refuse_all(request, &mut change, refusal),
             },
-            Deed::Unsubscribe => self.unsubscribe_items(id, &change.names, &dialect, now)?,
+            Deed::Unsubscribe => self.unsubscribe_items(id, &change.names, dialect, now)?,
             Deed::Set(form) => self.change_form(id, Format::Form(form), now),
             Deed::Close => {
                 let goodbye = Goodbye::ClientClosed;
@@ -79,10 +106,10 @@ impl<S: Socket> Shard<S> {
         } else {
             self.meters.refused("bad_request");
         }
-        let all = self.sessions[id].dialect.as_ref().map_or(&[][..], |spoken| spoken.items.names());
-        let replies = request
-            .replies(&SaidOutcome { refused: &change.refused, all, now })
-            .map_err(|unspeakable| InboundError { goodbye: Goodbye::Refused, sentence: unspeakable.0 })?;
+        let (refused, nothing) = (&change.refused, KeptValues::default());
+        let spoken = self.sessions[id].dialect.as_deref();
+        let (all, kept) = spoken.map_or((&[][..], &nothing), |spoken| (spoken.items.names(), &spoken.kept));
+        let replies = request.replies(&SaidOutcome { refused, all, kept, now }).map_err(end)?;
         for reply in replies {
             put_frame(answers, Opcode::Text, reply.as_bytes());
         }
@@ -232,18 +259,27 @@ impl<S: Socket> Shard<S> {
         if !heartbeat.when_idle {
             self.heartbeat_due_ns = now.mono_ns + every_ns;
         }
+        let is_wanted = |lane: &Lane| {
+            heartbeat.topics.as_ref().is_none_or(|topics| lane.key().patterns.wildcards().contains(topics))
+        };
         let is_due = |sent_ns: u64| !heartbeat.when_idle || now.mono_ns.saturating_sub(sent_ns) >= every_ns;
         let lanes = self
             .lanes
             .iter()
-            .filter(|(_, lane)| lane.key().format.is_form() && lane.audience() > 0 && is_due(lane.sent_ns()));
+            .filter(|(_, lane)| lane.key().format.is_form() && lane.audience() > 0 && is_due(lane.sent_ns()))
+            .filter(|(_, lane)| is_wanted(lane));
         let lanes: Vec<_> = lanes.map(|(lane, _)| lane).collect();
         let mut message = Vec::new();
-        put_frame(&mut message, Opcode::Text, heartbeat.message(now).as_bytes());
+        put_frame(&mut message, Opcode::Text, heartbeat.message(self.heartbeats_sent, now).as_bytes());
+        self.heartbeats_sent += 1;
         for lane in lanes {
             self.deliver_messages(lane, message.clone(), now);
         }
     }
+}
+
+fn end(Unspeakable(sentence): Unspeakable) -> InboundError {
+    InboundError { goodbye: Goodbye::Refused, sentence }
 }
 
 /// None of what was to come has come.

@@ -91,6 +91,8 @@ pub struct Shard<S> {
     heartbeat_ns: u64,
     /// When the next heartbeat of the dialect is due, on the monotonic clock.
     heartbeat_due_ns: u64,
+    /// Heartbeats of the dialect so far.
+    heartbeats_sent: u64,
     /// Sessions that have left for another view, and are not sent to it yet.
     transfers: Vec<Transfer<S>>,
     /// Every session is to end.
@@ -140,6 +142,7 @@ impl<S: Socket> Shard<S> {
             dialect: bus.dialect,
             heartbeat_ns: settings.heartbeat.interval.as_nanos() as u64,
             heartbeat_due_ns: 0,
+            heartbeats_sent: 0,
             transfers: Vec::new(),
             draining: None,
             sweep_tick: 0,

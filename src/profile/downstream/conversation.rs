@@ -5,7 +5,8 @@
 
 use crate::json::FoundTokens;
 use crate::profile::downstream::Dialect;
-use crate::profile::downstream::words::{Word, of_moment, rendered, said, text};
+use crate::profile::downstream::kept::KeptValues;
+use crate::profile::downstream::words::{Word, groups as groups_of, of_moment, rendered, said, text};
 use crate::profile::rule::{Field, FieldValue, View};
 use crate::profile::template::{SourceValue, Template};
 use crate::profile::test::Test;
@@ -14,6 +15,8 @@ use crate::words::stamp::Stamp;
 
 /// 256 bytes: what an answer repeats of a message, in each of its places. A request for many items is answered as often.
 const REPEATED_BYTES_MAX: usize = 256;
+/// 16: the messages of one. No client is known to say more than three at once.
+pub const LINES_MAX: usize = 16;
 
 /// What a message of a client is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,12 +40,16 @@ pub(super) struct SaidRule {
     pub when: Vec<Test>,
     pub deed: Deed,
     pub from: ItemSource,
+    /// Number of the path whose elements each of the items is combined with.
+    pub with: Option<usize>,
     pub item: Template<Word>,
     pub per: ReplyPer,
     /// How an item stands in a list; none: its name.
     pub listed: Option<Template<Word>>,
     pub reply: Option<Template<Word>>,
     pub refuse: Option<Template<Word>>,
+    /// What the session keeps of the message, by the number of its name.
+    pub keep: Vec<(usize, Template<Word>)>,
 }
 
 /// What is answered.
@@ -67,6 +74,7 @@ pub(super) enum ItemSource {
 
 /// A message of a client that a rule fits.
 pub struct SaidRequest<'d> {
+    dialect: &'d Dialect,
     rule: &'d SaidRule,
     text: &'d str,
     /// The same, if it is JSON.
@@ -94,6 +102,7 @@ pub struct SaidOutcome<'o> {
     pub refused: &'o [(usize, String)],
     /// The items in force now.
     pub all: &'o [String],
+    pub kept: &'o KeptValues,
     pub now: Stamp,
 }
 
@@ -110,39 +119,59 @@ impl Dialect {
         let view = View { text, json, found: &found, bound: None, element: None };
         let rule = self.rules.iter().find(|rule| rule.fits(&view, is_json))?;
         let asked = if rule.deed.has_items() { self.asked(rule, view) } else { Vec::new() };
-        Some(SaidRequest { rule, text, json, found, asked })
+        Some(SaidRequest { dialect: self, rule, text, json, found, asked })
+    }
+
+    /// The messages that one is, which a client has sent.
+    pub fn messages<'t>(&self, text: &'t str) -> Result<Vec<&'t str>, Unspeakable> {
+        if !self.is_in_lines {
+            return Ok(vec![text]);
+        }
+        let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).take(LINES_MAX + 1).collect();
+        if lines.len() > LINES_MAX {
+            return Err(Unspeakable(format!("expected at most {LINES_MAX} lines in a message, found more")));
+        }
+        Ok(lines)
     }
 
     fn asked(&self, rule: &SaidRule, view: View<'_>) -> Vec<AskedItem> {
         let max = self.items_max;
         let mut asked: Vec<AskedItem> = Vec::new();
-        let mut put = |index: usize, part: Option<String>| {
+        let (times, times_kept) = rule.with.map_or((1, 1), |path| view.found.count(path));
+        let mut put = |index: usize, part: Option<&str>, with: usize| {
             let place = place_of(rule, index);
             let view = View { element: place, ..view };
-            let name = rendered(&rule.item, |word| word_of_item(word, &view, part.as_deref()).map(text));
+            let beside = rule.with.map(|path| (path, with));
+            let name = rendered(&rule.item, |word| word_of_item(word, &view, (part, beside)).map(text));
             let fault = match &name {
                 None => Some("expected an item, found none".to_string()),
                 Some(name) => self.check_item(name).err().map(|error| error.to_string()),
             };
+            let part = part.map(str::to_string);
             asked.push(AskedItem { name: name.unwrap_or_default(), fault, index, part });
+        };
+        let mut put_all = |index: usize, part: Option<&str>| {
+            (0..times_kept.min(max)).for_each(|with| put(index, part, with));
         };
         let count = match &rule.from {
             ItemSource::Message => {
-                put(0, None);
+                put_all(0, None);
                 1
             }
             ItemSource::Each(path) => {
                 let (count, kept) = view.found.count(*path);
-                (0..kept.min(max)).for_each(|index| put(index, None));
+                // No more than are allowed are made, whatever they are combined with.
+                (0..kept.min(max.div_ceil(times_kept.max(1)))).for_each(|index| put_all(index, None));
                 count
             }
             ItemSource::Split(field, by) => {
                 let whole = said(&view, *field, true).unwrap_or_default();
                 let parts = || whole.split(&**by).map(str::trim).filter(|part| !part.is_empty());
-                parts().take(max).enumerate().for_each(|(index, part)| put(index, Some(part.to_string())));
+                parts().take(max).enumerate().for_each(|(index, part)| put_all(index, Some(part)));
                 parts().count()
             }
         };
+        let count = count.saturating_mul(times);
         if count > max || asked.is_empty() {
             let fault = match count {
                 0 => "expected an item, found none".to_string(),
@@ -161,6 +190,15 @@ impl SaidRequest<'_> {
 
     pub fn items(&self) -> &[AskedItem] {
         &self.asked
+    }
+
+    /// What the session keeps of the message, by the number of its name.
+    pub(super) fn kept(&self) -> impl Iterator<Item = (usize, String)> {
+        let view = View { text: self.text, json: self.json, found: &self.found, bound: None, element: None };
+        self.rule.keep.iter().filter_map(move |(name, template)| {
+            let value = rendered(template, |word| word_of_item(word, &view, (None, None)).map(text))?;
+            is_short(&value).then_some((*name, value))
+        })
     }
 
     /// It is granted as a whole or not at all.
@@ -222,6 +260,8 @@ impl SaidRequest<'_> {
         let asked = self.asked.get(place);
         let element = asked.and_then(|asked| place_of(self.rule, asked.index));
         let view = View { text: self.text, json: self.json, found: &self.found, bound: None, element };
+        let groups = self.dialect.group.as_ref().filter(|_| template.sources().any(|word| *word == Word::Groups));
+        let groups = groups.map_or_else(Vec::new, |group| groups_of(group, outcome.all));
         let value = |word: &Word| -> Option<SourceValue<'_>> {
             match word {
                 Word::Said(field) => said(&view, *field, false).filter(|token| is_short(token)).map(text),
@@ -233,6 +273,8 @@ impl SaidRequest<'_> {
                 Word::Items => Some(SourceValue::List(granted)),
                 Word::Refused => Some(SourceValue::List(refused)),
                 Word::All => Some(SourceValue::List(outcome.all)),
+                Word::Groups => Some(SourceValue::List(&groups)),
+                Word::Kept(name) => outcome.kept.get(*name).map(|kept| text(kept.to_string())),
                 Word::Reason => reason.map(|reason| text(reason.to_string())),
                 word => of_moment(word, outcome.now).map(text),
             }
@@ -268,10 +310,12 @@ fn place_of(rule: &SaidRule, index: usize) -> Option<(usize, usize)> {
     }
 }
 
-fn word_of_item(word: &Word, view: &View<'_>, part: Option<&str>) -> Option<String> {
+/// `part` is that of a text, `with` the path and the number of the element that the item is combined with.
+fn word_of_item(word: &Word, view: &View<'_>, (part, with): (Option<&str>, Option<(usize, usize)>)) -> Option<String> {
     match word {
         Word::Said(field) => said(view, *field, true),
         Word::Element => part.map(str::to_string).or_else(|| element_of(view, true)),
+        Word::With => element_of(&View { element: Some(with?), ..*view }, true),
         _ => None,
     }
 }

@@ -8,7 +8,7 @@
 //! | `path` | a client connects to this path and query |
 //! | `says` | the client's message: an object or a list, or a string for a text that is not JSON |
 //! | `forbids` | with `path` or `says`: items that the server does not grant |
-//! | `topic`, `payload` | a message of the feed |
+//! | `topic`, `payload` | a message of the feed: an object or a list, or a string for a text that is not JSON |
 //! | `hears` | what the client is sent then, in order: a string for the exact text, or anything else for equal JSON |
 //! | `ends` | the sentence of the end of the session |
 //! | `items`, `topics` | what is in force then: items, and patterns over topics |
@@ -19,9 +19,12 @@ use serde_json::value::RawValue;
 
 use crate::profile::downstream::Dialect;
 use crate::profile::downstream::conversation::{Deed, SaidOutcome};
+use crate::profile::downstream::kept::KeptValues;
 use crate::profile::downstream::session_items::SessionItems;
 use crate::profile::section::ProfileError;
+use crate::protocol::encoding::{Envelope, Payload, PayloadKind};
 use crate::protocol::form::{FormId, Forms};
+use crate::words::ids::Offset;
 use crate::words::stamp::Stamp;
 
 #[derive(Deserialize)]
@@ -45,6 +48,7 @@ struct ConversationStep {
 struct SpokenSession {
     form: FormId,
     items: SessionItems,
+    kept: KeptValues,
 }
 
 /// What a step brings about.
@@ -88,13 +92,17 @@ impl Dialect {
                 if let Some(item) = terms.items.iter().find(|item| forbids(item).is_some()) {
                     return Ok(StepResult { ends: Some(format!("forbidden: {item}")), ..StepResult::default() });
                 }
-                *session = Some(SpokenSession { form: terms.form, items: SessionItems::new(terms.items) });
+                *session = Some(SpokenSession {
+                    form: terms.form,
+                    items: SessionItems::new(terms.items),
+                    kept: KeptValues::default(),
+                });
                 Ok(StepResult { heard: self.greeting(Stamp::default()), ends: None })
             }
             (None, Some(says), None, None) => {
                 let session = session.as_mut().ok_or("expected a step with `path` first, found none")?;
                 let text = serde_json::from_str::<String>(says.get()).unwrap_or_else(|_| says.get().to_string());
-                Ok(self.say(&text, session, forbids))
+                Ok(self.say_all(&text, session, forbids))
             }
             (None, None, Some(topic), Some(payload)) => {
                 let session = session.as_ref().ok_or("expected a step with `path` first, found none")?;
@@ -102,7 +110,11 @@ impl Dialect {
                 let mut heard = Vec::new();
                 if patterns.into_iter().any(|pattern| pattern.matches(topic)) {
                     let mut out = Vec::new();
-                    self.put(session.form, topic, payload.get().as_bytes(), &mut out);
+                    let text = serde_json::from_str::<String>(payload.get());
+                    let text = text.unwrap_or_else(|_| payload.get().to_string());
+                    let payload = Payload { bytes: text.into_bytes().into(), kind: PayloadKind::Json };
+                    let envelope = Envelope { topic, offset: Offset(1), ts_ms: 0, kind: None, payload: &payload };
+                    self.put(session.form, &envelope, &mut out);
                     heard.push(String::from_utf8_lossy(&out).into_owned());
                 }
                 Ok(StepResult { heard, ends: None })
@@ -111,8 +123,26 @@ impl Dialect {
         }
     }
 
+    fn say_all(&self, text: &str, session: &mut SpokenSession, forbids: impl Fn(&str) -> Option<String>) -> StepResult {
+        let mut result = StepResult::default();
+        let messages = match self.messages(text) {
+            Ok(messages) => messages,
+            Err(unspeakable) => return StepResult { ends: Some(unspeakable.0), ..result },
+        };
+        for message in messages {
+            let said = self.say(message, session, &forbids);
+            result.heard.extend(said.heard);
+            result.ends = said.ends;
+            if result.ends.is_some() {
+                break;
+            }
+        }
+        result
+    }
+
     fn say(&self, text: &str, session: &mut SpokenSession, forbids: impl Fn(&str) -> Option<String>) -> StepResult {
         let Some(request) = self.hear(text) else { return StepResult::default() };
+        session.kept.keep(&request);
         let change = session.items.change(&request, self.items_max, forbids);
         match request.deed() {
             Deed::Subscribe => session.items.add(change.names),
@@ -124,7 +154,7 @@ impl Dialect {
             Deed::List | Deed::Answer | Deed::Ignore | Deed::Refuse => {}
         }
         let (all, now) = (session.items.names(), Stamp::default());
-        match request.replies(&SaidOutcome { refused: &change.refused, all, now }) {
+        match request.replies(&SaidOutcome { refused: &change.refused, all, kept: &session.kept, now }) {
             Ok(heard) => StepResult { heard, ends: None },
             Err(unspeakable) => StepResult { ends: Some(unspeakable.0), ..StepResult::default() },
         }

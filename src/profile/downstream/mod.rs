@@ -6,6 +6,7 @@
 pub mod conversation;
 pub mod conversation_file;
 mod forms;
+pub mod kept;
 pub mod paths;
 mod read;
 pub mod session_items;
@@ -21,7 +22,7 @@ use crate::profile::downstream::conversation::SaidRule;
 use crate::profile::downstream::forms::DialectForm;
 use crate::profile::downstream::paths::DialectPath;
 pub(crate) use crate::profile::downstream::read::read_dialect;
-use crate::profile::downstream::words::{Word, moment};
+use crate::profile::downstream::words::{Word, heartbeat, moment};
 use crate::profile::template::Template;
 use crate::protocol::form::Forms;
 use crate::words::stamp::Stamp;
@@ -33,6 +34,8 @@ pub struct Dialect {
     paths: Vec<DialectPath>,
     /// Those that are echoed if a client offers them.
     pub subprotocols: Vec<String>,
+    /// Clients may say several messages in one, a line each.
+    is_in_lines: bool,
     /// Items of one session at most.
     pub items_max: usize,
     /// How long a client may say nothing until it is pinged; none: as by the settings.
@@ -47,6 +50,8 @@ pub struct Dialect {
     /// All that the rules look for in a message.
     pointers: Pointers,
     rules: Vec<SaidRule>,
+    /// How the items in force of one channel stand in a list of groups.
+    group: Option<Template<Word>>,
 }
 
 /// The topics of items that are not topics themselves.
@@ -60,6 +65,8 @@ struct ItemTopics {
 pub struct DialectHeartbeat {
     pub every: Duration,
     send: Template<Word>,
+    /// Only to clients that are subscribed to this pattern; none: to all.
+    pub topics: Option<Pattern>,
     /// Only after so long without another message.
     pub when_idle: bool,
 }
@@ -102,7 +109,8 @@ impl Dialect {
 }
 
 impl DialectHeartbeat {
-    pub fn message(&self, now: Stamp) -> String {
-        moment(&self.send, now)
+    /// The message that was sent `count` times before.
+    pub fn message(&self, count: u64, now: Stamp) -> String {
+        heartbeat(&self.send, count, now)
     }
 }

@@ -27,6 +27,7 @@ pub(crate) fn read_dialect(root: &ProfileSection<'_>, aliases: &Aliases) -> Resu
     optional(root.get("downstream"), |entry| {
         let section = entry.section(DOWNSTREAM)?;
         let mut scope = Scope { aliases: aliases.clone(), ..Scope::default() };
+        scope.kept = names_kept(section.get("on"))?;
         let forms = read_forms(section.get("forms"), &mut scope)?;
         let paths = section.require("paths", "paths = { \"/ws\" = {} }")?.members()?;
         let path = |(text, entry): &(&str, ProfileEntry<'_>)| read_path(text, entry, &forms, &mut scope);
@@ -34,10 +35,16 @@ pub(crate) fn read_dialect(root: &ProfileSection<'_>, aliases: &Aliases) -> Resu
         let items = list(section.get("items"), |entry| read_items(entry, &mut scope))?;
         let open = list(section.get("open"), |entry| word_template(entry, WordSite::Unasked, &mut scope))?;
         let heartbeat = optional(section.get("heartbeat"), |entry| read_heartbeat(entry, &mut scope))?;
-        let rules = list(section.get("on"), |entry| read_rule(entry, &forms, &mut scope))?;
+        let group = optional(section.get("group"), |entry| {
+            word_template(entry, WordSite::Group, &mut scope).map(Template::quoting)
+        })?;
+        let read = |entry: &ProfileEntry<'_>| read_rule(entry, &forms, group.is_some(), &mut scope);
+        let rules = list(section.get("on"), read)?;
         Ok(Arc::new(Dialect {
             paths,
             subprotocols: list(section.get("subprotocols"), |entry| entry.text().map(str::to_string))?,
+            is_in_lines: optional(section.get("split"), |entry| entry.choice(&[("none", false), ("lines", true)]))?
+                .unwrap_or_default(),
             items_max: optional(section.get("items_max"), ProfileEntry::count)?.unwrap_or(ITEMS_MAX),
             ws_ping: optional(section.get("ws_ping"), ProfileEntry::duration)?,
             stale_close: optional(section.get("stale_close"), ProfileEntry::duration_or_none)?
@@ -47,6 +54,7 @@ pub(crate) fn read_dialect(root: &ProfileSection<'_>, aliases: &Aliases) -> Resu
             open,
             heartbeat,
             rules,
+            group,
             pointers: scope.rules.pointers,
         }))
     })
@@ -60,9 +68,7 @@ fn read_forms(entry: Option<ProfileEntry<'_>>, scope: &mut Scope) -> Result<Vec<
         let name_entry = section.require("name", "name = \"raw\"")?;
         let name = name_entry.text()?;
         let case = FormCase {
-            topics: optional(section.get("topics"), |entry| {
-                Pattern::parse(entry.text()?).map_err(|error| entry.error(error))
-            })?,
+            topics: optional(section.get("topics"), read_pattern)?,
             at: optional(section.get("at"), |entry| Pointer::parse(entry.text()?).map_err(|error| entry.error(error)))?,
             wrap: optional(section.get("wrap"), |entry| {
                 word_template(entry, WordSite::Form, scope).map(|template| template.quoting().or("null"))
@@ -139,13 +145,37 @@ fn read_heartbeat(entry: &ProfileEntry<'_>, scope: &mut Scope) -> Result<Dialect
     let send = section.require("send", "send = '{\"type\":\"heartbeat\"}'")?;
     Ok(DialectHeartbeat {
         every: section.require("every", "every = \"1s\"")?.duration()?,
-        send: word_template(&send, WordSite::Unasked, scope)?,
+        send: word_template(&send, WordSite::Heartbeat, scope)?,
+        topics: optional(section.get("topics"), |entry| {
+            let pattern = read_pattern(entry)?;
+            // The feed would be asked for a topic, which it does not have.
+            (!pattern.is_exact()).then_some(pattern).ok_or_else(|| {
+                entry.error("expected a pattern with a wildcard, found a topic; write for example `heartbeats.*`")
+            })
+        })?,
         when_idle: optional(section.get("when"), |entry| entry.choice(&[("always", false), ("idle", true)]))?
             .unwrap_or_default(),
     })
 }
 
-fn read_rule(entry: &ProfileEntry<'_>, forms: &[DialectForm], scope: &mut Scope) -> Result<SaidRule, ProfileError> {
+/// Names of all that rules keep.
+fn names_kept(rules: Option<ProfileEntry<'_>>) -> Result<Vec<String>, ProfileError> {
+    let kept = list(rules, |entry| {
+        let keep = entry.section(SAID)?.get("keep").map(|entry| entry.members()).transpose()?.unwrap_or_default();
+        Ok(keep.into_iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>())
+    })?;
+    let mut names: Vec<String> = kept.into_iter().flatten().collect();
+    names.sort_unstable();
+    names.dedup();
+    Ok(names)
+}
+
+fn read_rule(
+    entry: &ProfileEntry<'_>,
+    forms: &[DialectForm],
+    has_groups: bool,
+    scope: &mut Scope,
+) -> Result<SaidRule, ProfileError> {
     let section = entry.section(SAID)?;
     section.require("name", "name = \"subscribe\"")?.text()?;
     let tests = section.get("when").map(|entry| entry.list()).transpose()?.unwrap_or_default();
@@ -170,8 +200,10 @@ fn read_rule(entry: &ProfileEntry<'_>, forms: &[DialectForm], scope: &mut Scope)
         (Deed::Set(_), _) | (_, None) => {}
         (_, Some(entry)) => return Err(entry.error("expected `form` only beside `do = \"set\"`, found it elsewhere")),
     }
-    if let Some(entry) =
-        ["each", "split", "item", "per", "listed"].iter().find_map(|key| section.get(key)).filter(|_| !deed.has_items())
+    if let Some(entry) = ["each", "split", "with", "item", "per", "listed"]
+        .iter()
+        .find_map(|key| section.get(key))
+        .filter(|_| !deed.has_items())
     {
         return Err(entry.error("expected this key only in rules that subscribe or unsubscribe, found it elsewhere"));
     }
@@ -183,9 +215,20 @@ fn read_rule(entry: &ProfileEntry<'_>, forms: &[DialectForm], scope: &mut Scope)
     })?;
     let per = per.unwrap_or(ReplyPer::Request);
     let (each, from) = read_source(&section, scope)?;
+    let with = optional(section.get("with"), |entry| add_path(entry, scope))?;
+    let keep = section.get("keep").map(|entry| entry.members()).transpose()?.unwrap_or_default();
+    let keep = keep.iter().map(|(name, entry)| {
+        let template = word_template(entry, WordSite::Keep, scope)?;
+        let place = scope.kept.iter().position(|known| known == name).expect("all names were read");
+        Ok((place, template))
+    });
+    let keep = keep.collect::<Result<_, _>>()?;
     let reply = |key: &str, scope: &mut Scope| {
         optional(section.get(key), |entry| {
             let template = word_template(entry, WordSite::Reply { each }, scope)?;
+            if !has_groups && template.sources().any(|word| *word == Word::Groups) {
+                return Err(entry.error("expected `group` in `[downstream]` beside `${groups}`, found none; add it"));
+            }
             if per == ReplyPer::Item && template.sources().any(Word::is_list) {
                 return Err(entry
                     .error("expected `${item}` beside `per = \"item\"`, found a list of items; use `per = \"list\"`"));
@@ -202,10 +245,12 @@ fn read_rule(entry: &ProfileEntry<'_>, forms: &[DialectForm], scope: &mut Scope)
             None => Word::template("${.}", WordSite::Item { each }, scope).expect("a template"),
         },
         from,
+        with,
         per,
         listed: reply("listed", scope)?,
         reply: reply("reply", scope)?,
         refuse: reply("refuse", scope)?,
+        keep,
     })
 }
 
@@ -217,8 +262,7 @@ fn read_source(section: &ProfileSection<'_>, scope: &mut Scope) -> Result<(Optio
     match (each, split) {
         (Some(_), Some(split)) => Err(split.error("expected either `each` or `split`, found both")),
         (Some(each), None) => {
-            let path = Each::parse(each.text()?).map_err(|error| each.error(error))?;
-            let path = scope.rules.pointers.add_path(&path);
+            let path = add_path(&each, scope)?;
             Ok((Some(path), ItemSource::Each(path)))
         }
         (None, Some(split)) => {
@@ -228,6 +272,11 @@ fn read_source(section: &ProfileSection<'_>, scope: &mut Scope) -> Result<(Optio
         }
         (None, None) => Ok((None, ItemSource::Message)),
     }
+}
+
+fn add_path(entry: &ProfileEntry<'_>, scope: &mut Scope) -> Result<usize, ProfileError> {
+    let path = Each::parse(entry.text()?).map_err(|error| entry.error(error))?;
+    Ok(scope.rules.pointers.add_path(&path))
 }
 
 fn form_named(entry: &ProfileEntry<'_>, forms: &[DialectForm]) -> Result<FormId, ProfileError> {
@@ -244,6 +293,10 @@ fn separator(entry: &ProfileEntry<'_>) -> Result<String, ProfileError> {
         "" => Err(entry.error("expected a text that separates items, found an empty one; write for example `/`")),
         text => Ok(text.to_string()),
     }
+}
+
+fn read_pattern(entry: &ProfileEntry<'_>) -> Result<Pattern, ProfileError> {
+    Pattern::parse(entry.text()?).map_err(|error| entry.error(error))
 }
 
 fn read_regex(entry: &ProfileEntry<'_>) -> Result<Regex, ProfileError> {

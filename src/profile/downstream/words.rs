@@ -7,6 +7,7 @@ use crate::profile::compile::Scope;
 use crate::profile::rule::{Field, FieldValue, View};
 use crate::profile::section::{did_you_mean, one_of};
 use crate::profile::template::{SourceValue, Template};
+use crate::protocol::encoding::Envelope;
 use crate::words::stamp::Stamp;
 
 /// What a placeholder stands for.
@@ -16,10 +17,19 @@ pub(crate) enum Word {
     Said(Field),
     /// `.`: the element of `each`, or the part of `split`.
     Element,
+    /// The element of `with`.
+    With,
     Item,
     Items,
     Refused,
     All,
+    /// The items in force, a text for each channel.
+    Groups,
+    /// Of a group.
+    Channel,
+    Symbols,
+    /// What the session has kept under the name with this number.
+    Kept(usize),
     Reason,
     NowMs,
     NowUs,
@@ -29,6 +39,11 @@ pub(crate) enum Word {
     Query(String),
     Topic,
     Payload,
+    /// When the server received the payload.
+    ReceivedMs,
+    ReceivedIso,
+    /// How often a heartbeat was sent before.
+    Count,
     /// A place in the payload.
     Part(Pointer),
 }
@@ -45,8 +60,12 @@ pub(crate) enum WordSite {
     Reply {
         each: Option<usize>,
     },
+    /// What a session keeps of a message.
+    Keep,
+    Group,
     /// Said without being asked.
     Unasked,
+    Heartbeat,
     Form,
 }
 
@@ -54,7 +73,7 @@ impl WordSite {
     fn known(self) -> &'static [&'static str] {
         match self {
             WordSite::Path => &["path", "query.NAME"],
-            WordSite::Item { .. } => &["/pointer", ".", "./pointer", "text"],
+            WordSite::Item { .. } => &["/pointer", ".", "./pointer", "with", "text"],
             WordSite::Topics => &["item"],
             WordSite::Reply { .. } => &[
                 "/pointer",
@@ -65,13 +84,18 @@ impl WordSite {
                 "items",
                 "refused",
                 "all",
+                "groups",
+                "kept.NAME",
                 "reason",
                 "now.ms",
                 "now.us",
                 "now.iso",
             ],
+            WordSite::Keep => &["/pointer", "text"],
+            WordSite::Group => &["channel", "symbols"],
             WordSite::Unasked => &["now.ms", "now.us", "now.iso"],
-            WordSite::Form => &["topic", "payload", "/pointer"],
+            WordSite::Heartbeat => &["now.ms", "now.us", "now.iso", "count"],
+            WordSite::Form => &["topic", "payload", "/pointer", "received.ms", "received.iso"],
         }
     }
 }
@@ -86,6 +110,13 @@ impl Word {
         if let Some(name) = source.strip_prefix("query.").filter(|name| !name.is_empty()) {
             return if site == WordSite::Path { Ok(Word::Query(name.to_string())) } else { unknown() };
         }
+        if let (Some(name), WordSite::Reply { .. }) = (source.strip_prefix("kept."), site) {
+            let names: Vec<&str> = scope.kept.iter().map(String::as_str).collect();
+            return names.iter().position(|known| *known == name).map(Word::Kept).ok_or_else(|| match &*names {
+                [] => format!("expected a `keep` that sets `{name}`, found none; add it to the rule that hears it"),
+                _ => format!("expected {} after `kept.`, found `{name}`{}", one_of(&names), did_you_mean(name, &names)),
+            });
+        }
         let is_place = source == "text" || source.starts_with("./") || source.starts_with('/');
         let family = if source.starts_with("./") { "./pointer" } else { "/pointer" };
         if !(site.known().contains(&source) || is_place && site.known().contains(&family)) {
@@ -93,10 +124,15 @@ impl Word {
         }
         Ok(match (source, site) {
             (".", _) => Word::Element,
+            ("with", _) => Word::With,
             ("item", _) => Word::Item,
             ("items", _) => Word::Items,
             ("refused", _) => Word::Refused,
             ("all", _) => Word::All,
+            ("groups", _) => Word::Groups,
+            ("channel", _) => Word::Channel,
+            ("symbols", _) => Word::Symbols,
+            ("count", _) => Word::Count,
             ("reason", _) => Word::Reason,
             ("now.ms", _) => Word::NowMs,
             ("now.us", _) => Word::NowUs,
@@ -104,15 +140,18 @@ impl Word {
             ("path", _) => Word::Path,
             ("topic", _) => Word::Topic,
             ("payload", _) => Word::Payload,
+            ("received.ms", _) => Word::ReceivedMs,
+            ("received.iso", _) => Word::ReceivedIso,
             (place, WordSite::Form) => Word::Part(Pointer::parse(place).map_err(|error| error.to_string())?),
             (place, WordSite::Item { each } | WordSite::Reply { each }) => Word::Said(scope.field(place, each)?),
+            (place, WordSite::Keep) => Word::Said(scope.field(place, None)?),
             _ => return unknown(),
         })
     }
 
     /// It stands for several items.
     pub(super) fn is_list(word: &Word) -> bool {
-        matches!(word, Word::Items | Word::Refused | Word::All)
+        matches!(word, Word::Items | Word::Refused | Word::All | Word::Groups)
     }
 
     pub(crate) fn template(text: &str, site: WordSite, scope: &mut Scope) -> Result<Template<Word>, String> {
@@ -126,17 +165,48 @@ pub(super) fn of_moment(word: &Word, now: Stamp) -> Option<String> {
     match word {
         Word::NowMs => Some(now.wall_ms.to_string()),
         Word::NowUs => Some((u128::from(now.wall_ms) * 1000).to_string()),
-        Word::NowIso => {
-            let time = UNIX_EPOCH.checked_add(Duration::from_millis(now.wall_ms))?;
-            Some(humantime::format_rfc3339_millis(time).to_string())
-        }
+        Word::NowIso => iso(now.wall_ms),
         _ => None,
     }
+}
+
+/// Milliseconds since the Unix epoch as a date and time.
+fn iso(ms: u64) -> Option<String> {
+    let time = UNIX_EPOCH.checked_add(Duration::from_millis(ms))?;
+    Some(humantime::format_rfc3339_millis(time).to_string())
 }
 
 /// A message of the server that nobody asked for.
 pub(super) fn moment(template: &Template<Word>, now: Stamp) -> String {
     rendered(template, |word| of_moment(word, now).map(text)).unwrap_or_default()
+}
+
+/// A heartbeat that was sent `count` times before.
+pub(super) fn heartbeat(template: &Template<Word>, count: u64, now: Stamp) -> String {
+    let value = |word: &Word| match word {
+        Word::Count => Some(count.to_string()),
+        word => of_moment(word, now),
+    };
+    rendered(template, |word| value(word).map(text)).unwrap_or_default()
+}
+
+/// Items, of which each channel has a text. The channel is the part before the first `.`; items are sorted.
+pub(super) fn groups(template: &Template<Word>, items: &[String]) -> Vec<String> {
+    let parts = |item: &String| item.split_once('.').map(|(channel, symbol)| (channel.to_string(), symbol.to_string()));
+    let parts: Vec<(String, String)> =
+        items.iter().map(|item| parts(item).unwrap_or_else(|| (item.clone(), String::new()))).collect();
+    let texts = parts.chunk_by(|(channel, _), (other, _)| channel == other).map(|group| {
+        let symbols: Vec<String> =
+            group.iter().map(|(_, symbol)| symbol.clone()).filter(|symbol| !symbol.is_empty()).collect();
+        let mut out = String::new();
+        let value = |word: &Word| match word {
+            Word::Channel => Ok(text(group[0].0.clone())),
+            Word::Symbols => Ok(SourceValue::List(&symbols)),
+            _ => Err(()),
+        };
+        template.render(&mut out, value).map(|()| out).unwrap_or_default()
+    });
+    texts.collect()
 }
 
 /// The name of a topic that an item stands for.
@@ -145,10 +215,12 @@ pub(super) fn with_item(template: &Template<Word>, item: &str) -> String {
 }
 
 /// The text around a payload.
-pub(super) fn around(template: &Template<Word>, topic: &str, whole: &str, payload: &str) -> String {
+pub(super) fn around(template: &Template<Word>, envelope: &Envelope<'_>, whole: &str, payload: &str) -> String {
     let value = |word: &Word| {
         Some(match word {
-            Word::Topic => text(topic.to_string()),
+            Word::Topic => text(envelope.topic.to_string()),
+            Word::ReceivedMs => text(envelope.ts_ms.to_string()),
+            Word::ReceivedIso => text(iso(envelope.ts_ms)?),
             Word::Payload => text(payload.to_string()),
             Word::Part(pointer) => text(find(whole, pointer).unwrap_or("null").to_string()),
             _ => return None,

@@ -12,6 +12,7 @@ pub(crate) const DOWNSTREAM: Keys = Keys {
             "[where](#paths) a WebSocket speaks the dialect: `\"/stream\"`, or with `*` at the end `\"/ws/*\"`",
         ),
         key("subprotocols", "list of texts", "empty", "subprotocols that are accepted if the client offers them"),
+        key("split", "`none`, `lines`", "`none`", "clients may say several messages in one, a line each, at most 16"),
         key("items_max", "number from 1", "1024", "items of one session"),
         key("ws_ping", "duration", "`ping.interval`, 20 s", "WebSocket pings to clients that say nothing"),
         key(
@@ -24,6 +25,7 @@ pub(crate) const DOWNSTREAM: Keys = Keys {
         key("items", "list of tables", "an item is a topic", "[the topics](#items) of items"),
         key("open", "list of templates", "none", "messages after the upgrade, in this order"),
         key("heartbeat", "table", "none", "a message that is repeated"),
+        key("group", "template", "none", "how the items in force of one channel stand in `${groups}`"),
         key("on", "list of tables", "none", "[the rules](#rules): what clients say, and the answers"),
     ],
     later: &["number", "encode"],
@@ -75,6 +77,12 @@ pub(crate) const HEARTBEAT: Keys = Keys {
     known: &[
         key("every", "duration", "required", "how often, to a tenth of a second"),
         key("send", "template", "required", "the message"),
+        key(
+            "topics",
+            "pattern",
+            "all clients",
+            "only for clients that are subscribed to exactly this pattern, which has a wildcard",
+        ),
         key("when", "`always`, `idle`", "`always`", "`idle`: only after so long without another message"),
     ],
     later: &[],
@@ -94,6 +102,7 @@ pub(crate) const SAID: Keys = Keys {
         key("each", "pointer with `*`", "the message", "where the items are, one for each element"),
         key("split", "pointer", "none", "instead of `each`: a text that holds the items"),
         key("by", "text", "`,`", "what separates them in it"),
+        key("with", "pointer with `*`", "none", "what each of the items is combined with, `${with}`"),
         key("item", "template", "`${.}`", "the item"),
         key("form", "name of a form", "required with `set`", "how messages go out from now on"),
         key(
@@ -105,6 +114,12 @@ pub(crate) const SAID: Keys = Keys {
         key("listed", "template", "`${item}`", "how an item stands in `${items}` and `${refused}`"),
         key("reply", "template", "none", "the answer"),
         key("refuse", "template", "the session ends with 1008", "the answer to what is not granted"),
+        key(
+            "keep",
+            "table of templates",
+            "nothing",
+            "what the session keeps of the message, at most 256 bytes each: `{ nick = \"${/nick}\" }` gives `${kept.nick}` to later answers",
+        ),
     ],
     later: &["require", "ids", "after", "check", "then"],
 };

@@ -103,8 +103,9 @@ fn a_deflated_encoding_is_smaller_or_plain() {
 fn a_form_is_made_by_the_dialect_and_has_a_place_of_its_own() {
     struct Numbered;
     impl Forms for Numbered {
-        fn put(&self, form: FormId, topic: &str, payload: &[u8], out: &mut Vec<u8>) {
-            out.extend_from_slice(format!("{} {topic} {}", form.0, payload.len()).as_bytes());
+        fn put(&self, form: FormId, envelope: &Envelope<'_>, out: &mut Vec<u8>) {
+            let (topic, bytes) = (envelope.topic, envelope.payload.bytes.len());
+            out.extend_from_slice(format!("{} {topic} {bytes}", form.0).as_bytes());
         }
     }
     let mut encoder = Encoder::with_forms(6, Some(Arc::new(Numbered)));

@@ -28,10 +28,18 @@ struct Venue {
 
 impl Venue {
     fn open() -> Venue {
-        let dialect = Profile::built_in("binance").and_then(|profile| profile.dialect).expect("a dialect");
-        let mut venue = Venue { harness: Harness::speaking(100, Some(dialect.clone())), dialect, published: 0 };
+        Venue::of("binance")
+    }
+
+    fn of(profile: &str) -> Venue {
+        let mut venue = Venue::not_yet_live(profile);
         venue.harness.publisher.announce(FeedState::Live);
         venue
+    }
+
+    fn not_yet_live(profile: &str) -> Venue {
+        let dialect = Profile::built_in(profile).and_then(|profile| profile.dialect).expect("a dialect");
+        Venue { harness: Harness::speaking(100, Some(dialect.clone())), dialect, published: 0 }
     }
 
     /// A client that connects to this path and query.
@@ -143,6 +151,45 @@ fn a_client_hears_the_venues_words_and_messages_and_nothing_else() {
 }
 
 #[test]
+fn heartbeats_come_to_those_that_have_asked_for_them_and_are_numbered() {
+    let mut venue = Venue::of("coinbase-advanced");
+    let (asks, does_not) = (venue.connect("/"), venue.connect("/"));
+    let says = r#"{"type":"subscribe","product_ids":[],"channel":"heartbeats"}"#;
+    assert_eq!(venue.hears(&asks, says).len(), 1);
+    assert!(venue.harness.interest.wanted().is_empty(), "the feed is not asked for it");
+    let mut numbers = Vec::new();
+    for _ in 0..3 {
+        venue.harness.pass_second();
+        for text in heard(&asks) {
+            let number = text.split_once("\"heartbeat_counter\":").expect("a heartbeat").1;
+            numbers.push(number.trim_end_matches(['}', ']']).parse::<u64>().expect("a number"));
+        }
+    }
+    assert!(numbers.len() >= 2 && numbers.is_sorted_by(|one, next| one + 1 == *next), "{numbers:?}");
+    assert_eq!(heard(&does_not), [""; 0]);
+}
+
+#[test]
+fn a_message_is_several_in_a_dialect_of_lines_and_too_many_end_the_session() {
+    let mut venue = Venue::of("twitch");
+    let client = venue.connect("/");
+    let answers = venue.hears(&client, "NICK Tester\r\nJOIN #tea,#coffee\r\nPING\r\n");
+    assert!(answers[0].starts_with(":tmi.twitch.tv 001 tester "), "{answers:?}");
+    assert!(answers[1].starts_with(":tester!tester@tester.tmi.twitch.tv JOIN #tea\r\n"), "{answers:?}");
+    assert!(answers[2].starts_with(":tester!tester@tester.tmi.twitch.tv JOIN #coffee\r\n"), "{answers:?}");
+    assert_eq!(answers[3..], ["PONG\r\n"]);
+    let wanted = venue.harness.interest.wanted();
+    assert_eq!(wanted.iter().map(|topic| &**topic).collect::<Vec<_>>(), ["chat.coffee", "chat.tea"]);
+    // As many items as in all lines of a message a session may not have.
+    let line = |from: usize| {
+        let names: Vec<String> = (from..from + 600).map(|name| format!("#r{name}")).collect();
+        format!("JOIN {}", names.join(","))
+    };
+    let answers = venue.hears(&client, &format!("{}\r\n{}", line(0), line(600)));
+    assert_eq!(answers.last().map(String::as_str), Some("1008"), "{} answers", answers.len());
+}
+
+#[test]
 fn a_url_asks_for_streams_and_their_form_and_a_message_changes_it() {
     let mut venue = Venue::open();
     let (raw, combined) =
@@ -188,6 +235,31 @@ fn whoever_lacks_events_that_no_word_tells_of_ends() {
     assert_eq!((heard(&trades), heard(&depth)), (vec!["1012".to_string()], vec!["1012".to_string()]));
     let value = venue.publish(TICKER);
     assert_eq!(heard(&ticker), [value], "the newest value is enough");
+}
+
+#[test]
+fn a_client_that_waits_for_the_feed_to_come_has_lost_nothing() {
+    let mut venue = Venue::not_yet_live("binance");
+    let client = venue.connect(&format!("/ws/{TRADES}"));
+    // It could not be reached at first. Its first message comes a moment before it counts as live.
+    venue.lose();
+    let trade = venue.publish(TRADES);
+    venue.recover();
+    assert_eq!(heard(&client), [trade]);
+    venue.lose();
+    venue.recover();
+    assert_eq!(heard(&client), ["1012"], "a feed that was there is lost");
+}
+
+#[test]
+fn a_loss_that_is_over_before_a_shard_has_looked_is_one() {
+    let mut venue = Venue::open();
+    let client = venue.connect(&format!("/ws/{TRADES}"));
+    let trade = venue.publish(TRADES);
+    let stale = FeedState::Stale { reason: StaleReason::UpstreamDown, since_ms: 0, message: String::new() };
+    venue.harness.publisher.announce(stale);
+    venue.recover();
+    assert_eq!(heard(&client), [&*trade, "1012"]);
 }
 
 #[test]

@@ -17,7 +17,7 @@ fn replies(dialect: &Dialect, says: &str) -> Result<Vec<String>, Unspeakable> {
     let faults = request.items().iter().enumerate();
     let refused: Vec<(usize, String)> = faults.filter_map(|(place, item)| Some((place, item.fault.clone()?))).collect();
     let now = Stamp { wall_ms: 1_700_000_000_123, mono_ns: 0 };
-    request.replies(&SaidOutcome { refused: &refused, all: &["a.b".to_string()], now })
+    request.replies(&SaidOutcome { refused: &refused, all: &["a.b".to_string()], kept: &KeptValues::default(), now })
 }
 
 /// The conversation beside each built-in profile that has one.
@@ -123,4 +123,83 @@ refuse = '{"msg":${reason|json}}'
         assert!(crate::json::is_json(&answer[0]), "{answer:?}");
         assert!(answer[0].ends_with(&format!("\"id\":{id}}}")), "{answer:?}");
     }
+}
+
+#[test]
+fn items_of_two_lists_are_asked_for_in_pairs_and_answered_by_channel() {
+    let dialect = dialect(
+        r#"[downstream]
+items_max = 4
+group = '{"name":${channel|json},"ids":${symbols|json}}'
+[downstream.paths]
+"/" = {}
+[[downstream.on]]
+name   = "subscribe"
+do     = "subscribe"
+each   = "/channels/*"
+with   = "/ids/*"
+item   = "${.}.${with|upper}"
+reply  = '{"all":[${groups|join:,}]}'
+refuse = '{"error":${reason|json}}'
+"#,
+    );
+    let asked = |says: &str| {
+        let request = dialect.hear(says).expect("a rule fits");
+        request.items().iter().map(|item| item.name.clone()).collect::<Vec<_>>()
+    };
+    let names = asked(r#"{"channels":["a","b"],"ids":["x","y"]}"#);
+    assert_eq!(names, ["a.X", "a.Y", "b.X", "b.Y"]);
+    for (says, fault) in [
+        (r#"{"channels":["a","b","c"],"ids":["x","y"]}"#, "expected at most 4 items, found 6"),
+        (r#"{"channels":["a"],"ids":["1","2","3","4","5"]}"#, "expected at most 4 items, found 5"),
+        (r#"{"channels":["a"],"ids":[]}"#, "expected an item, found none"),
+        (r#"{"channels":[],"ids":["x"]}"#, "expected an item, found none"),
+        (r#"{"channels":["a"]}"#, "expected an item, found none"),
+        (r#"{"channels":["a"],"ids":[{"x":1}]}"#, "expected an item, found none"),
+    ] {
+        assert_eq!(replies(&dialect, says), Ok(vec![format!(r#"{{"error":"{fault}"}}"#)]), "{says}");
+    }
+    let request = r#"{"channels":["a"],"ids":["b"]}"#;
+    let request = dialect.hear(request).expect("a rule fits");
+    let all = ["alone", "book.B", "book.a", "book_2.a"].map(str::to_string);
+    let (kept, now) = (KeptValues::default(), Stamp::default());
+    let answer = request.replies(&SaidOutcome { refused: &[], all: &all, kept: &kept, now }).expect("an answer");
+    let lists = r#"{"name":"alone","ids":[]},{"name":"book","ids":["B","a"]},{"name":"book_2","ids":["a"]}"#;
+    assert_eq!(answer, [format!("{{\"all\":[{lists}]}}")]);
+}
+
+#[test]
+fn what_a_session_keeps_is_in_later_answers() {
+    let dialect = dialect(
+        r#"[downstream]
+split = "lines"
+[downstream.paths]
+"/" = {}
+[[downstream.on]]
+name  = "nick"
+when  = ['text ^= "NICK "']
+do    = "answer"
+keep  = { nick = "${text|after: }", whole = "${text}" }
+reply = "hello ${kept.nick}"
+[[downstream.on]]
+name  = "who"
+do    = "answer"
+reply = "${kept.nick|or:nobody}"
+"#,
+    );
+    let mut kept = KeptValues::default();
+    let mut hears = |says: &str| {
+        let request = dialect.hear(says).expect("a rule fits");
+        kept.keep(&request);
+        let outcome = SaidOutcome { refused: &[], all: &[], kept: &kept, now: Stamp::default() };
+        request.replies(&outcome).expect("an answer")
+    };
+    assert_eq!(hears("who"), ["nobody"]);
+    assert_eq!(hears("NICK ann"), ["hello ann"]);
+    assert_eq!(hears("who"), ["ann"]);
+    // Too long to be repeated with each answer.
+    assert_eq!(hears(&format!("NICK {}", "x".repeat(257))), ["hello ann"]);
+    assert_eq!(dialect.messages("NICK a\r\n\r\nwho\n"), Ok(vec!["NICK a", "who"]));
+    assert_eq!(dialect.messages(&"x\n".repeat(LINES_MAX)).map(|lines| lines.len()), Ok(LINES_MAX));
+    assert!(dialect.messages(&"x\n".repeat(LINES_MAX + 1)).is_err());
 }

@@ -87,6 +87,36 @@ fn wrong_dialects_are_refused_with_line_key_and_remedy() {
             "found `~~`",
         ),
         (
+            format!("{PATHS}{RULE}do = \"answer\"\nwith = \"/a/*\"\n"),
+            "my.toml:8: downstream.on.1.with",
+            "only in rules that subscribe",
+        ),
+        (
+            format!("{PATHS}{RULE}do = \"answer\"\nreply = \"${{kept.nick}}\"\n"),
+            "my.toml:8: downstream.on.1.reply",
+            "expected a `keep` that sets `nick`",
+        ),
+        (
+            format!("{PATHS}{RULE}do = \"answer\"\nkeep = {{ nick = \"${{/n}}\" }}\nreply = \"${{kept.nik}}\"\n"),
+            "my.toml:9: downstream.on.1.reply",
+            "did you mean `nick`?",
+        ),
+        (
+            format!("{PATHS}{RULE}do = \"answer\"\nkeep = {{ nick = \"${{item}}\" }}\n"),
+            "my.toml:8: downstream.on.1.keep.nick",
+            "found `item`",
+        ),
+        (
+            format!("{PATHS}{RULE}do = \"list\"\nreply = \"[${{groups}}]\"\n"),
+            "my.toml:8: downstream.on.1.reply",
+            "expected `group` in `[downstream]`",
+        ),
+        (
+            format!("[downstream]\nheartbeat = {{ every = \"1s\", send = \"x\", topics = \"beats\" }}\n{PATHS}"),
+            "my.toml:4: downstream.heartbeat.topics",
+            "expected a pattern with a wildcard",
+        ),
+        (
             format!("{PATHS}[[downstream.items]]\nlike = \"(\"\ntopics = []\n"),
             "my.toml:6: downstream.items.1.like",
             "unclosed group",
