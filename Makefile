@@ -9,6 +9,7 @@
 # make screenshots  writes docs/screenshots; needs Chromium and pngquant
 # make hostile  one attacker of each kind against a server with 1000 honest clients; a table, in some 5 minutes
 # make conformance  clients/conformance with every client: Node, Chromium, Firefox, Python; some 8 minutes; CLIENTS=TEXT chooses
+# make stock-clients  real clients of venues through fanline, ccxt among them, which `make test` leaves out
 # make lint   what must be clean before a commit
 # make model  the bus's shared memory under loom, in every order of its threads
 # make mutants  plants each fault of tests/mutants/faults.rs in a copy of the code; the tests must notice it; half an hour; MUTANTS=TEXT chooses
@@ -31,7 +32,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Reaches the recipes through the environment, so that no character of a URL is special to the shell.
 export FEED
 
-.PHONY: run cluster deb build build-tests test setup conformance lint model mutants mutants-short fuzz bench bench-watchlists bench-peers hostile page-performance screenshots
+.PHONY: run cluster deb build build-tests test setup conformance stock-clients lint model mutants mutants-short fuzz bench bench-watchlists bench-peers hostile page-performance screenshots
 
 # A certificate for development is valid for 30 days.
 run: build
@@ -88,6 +89,10 @@ hostile: build
 
 conformance: setup
 	@clients/conformance/matrix $(CLIENTS)
+
+stock-clients:
+	@tests/setup node npm Coinbase "clients of venues" ccxt
+	ulimit -n $$(ulimit -Hn) 2>/dev/null; CI=true $(CARGO) test --locked --test stock_clients -- --include-ignored
 
 lint:
 	$(CARGO) fmt --all --check

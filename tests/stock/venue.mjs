@@ -1,11 +1,12 @@
 // A venue with the package `ws`: gives each guest every inbound message of a recording, compressed as the options say.
-// On stdout come the port, then what was agreed on with each guest.
+// With a number as third argument the guest must have said so many messages first. On stdout come the port, then what was
+// agreed on with each guest.
 
 import { createReadStream } from "node:fs";
 import { createInterface } from "node:readline";
 import { WebSocketServer } from "ws";
 
-const [capture, options] = process.argv.slice(2);
+const [capture, options, after = "0"] = process.argv.slice(2);
 const messages = [];
 for await (const line of createInterface({ input: createReadStream(capture) })) {
   const { dir, data, b64 } = JSON.parse(line);
@@ -18,6 +19,12 @@ venue.on("headers", (headers) => {
   console.log(agreed.slice(agreed.indexOf(": ") + 2));
 });
 venue.on("connection", (guest) => {
-  for (const message of messages) guest.send(message);
+  let missing = Number(after);
+  const pour = () => messages.forEach((message) => guest.send(message));
+  if (missing === 0) pour();
+  guest.on("message", () => {
+    missing -= 1;
+    if (missing === 0) pour();
+  });
 });
 venue.on("listening", () => console.log(venue.address().port));

@@ -7,6 +7,7 @@ ends it.
 """
 
 import asyncio
+import collections
 import json
 import os
 import sys
@@ -106,14 +107,116 @@ async def kraken(base, items):
     await until_closed()
 
 
+async def ccxt(name, base, items):
+    import venue_ccxt
+
+    await asyncio.gather(venue_ccxt.run(name.removeprefix("ccxt-"), base, items, show), until_closed())
+
+
+async def pybit(base, items):
+    from pybit import unified_trading
+
+    unified_trading.PUBLIC_WSS = base + "v5/public/{CHANNEL_TYPE}"
+    client = unified_trading.WebSocket(channel_type="spot", testnet=False, retries=0)
+    # It notes a request only after it has sent it, and ends if the answer is quicker, as no venue's is.
+    client.subscriptions = collections.defaultdict(str)
+    lose = client._on_error
+
+    def lost(error):
+        print("lost", flush=True)
+        lose(error)
+
+    client._on_error = lost
+    for item in items:
+        channel, *depth, symbol = item.split(".")
+        streams = {"orderbook": client.orderbook_stream, "publicTrade": client.trade_stream}
+        stream = streams.get(channel, client.ticker_stream)
+        stream(*map(int, depth), symbol, lambda message: show(message["topic"], message))
+    await until_closed()
+
+
+async def okx(base, items):
+    from okx.websocket.WsPublicAsync import WsPublicAsync
+
+    def take(text):
+        message = json.loads(text)
+        if "data" in message:
+            show(message["arg"]["channel"], message)
+
+    async def connect():
+        client = WsPublicAsync(url=base + "ws/v5/public")
+        reading = await client.start()
+        if client.websocket:
+            await client.subscribe([dict(zip(("channel", "instId"), item.split("."))) for item in items], take)
+        await asyncio.wait([reading])
+
+    async def stay():
+        # It does not come back by itself: its users do this.
+        while True:
+            await connect()
+            print("lost", flush=True)
+            await asyncio.sleep(0.2)
+
+    await asyncio.gather(stay(), until_closed())
+
+
+async def coinbase(base, items):
+    from coinbase.websocket import WSClient, WSClientException
+
+    def take(text):
+        message = json.loads(text)
+        for event in message["events"]:
+            # What is around them differs: through fanline each ticker and each trade has a message of its own.
+            parts = event.get("tickers", event.get("trades"))
+            for part in [event] if parts is None else parts:
+                if message["channel"] == "heartbeats":
+                    print("heartbeat", part["heartbeat_counter"], flush=True)
+                elif message["channel"] != "subscriptions":
+                    show(message["channel"], part)
+
+    def begin():
+        client = WSClient(base_url=base, on_message=take)
+        client.open()
+        for item in items:
+            channel, *products = item.split(".")
+            client.subscribe(products, [channel])
+        connect = client.open_async
+
+        async def come_back():
+            print("lost", flush=True)
+            await connect()
+
+        client.open_async = come_back
+        return client
+
+    async def stay():
+        # It comes back by itself, unless the end came right behind a message: then it has stopped reading.
+        client = None
+        while True:
+            try:
+                client = client or begin()
+            except WSClientException:
+                pass
+            await asyncio.sleep(0.2)
+            if client and client._task.done():
+                print("lost", flush=True)
+                client = None
+
+    await asyncio.gather(stay(), until_closed())
+
+
 CLIENTS = {
     "python-binance": python_binance,
     "unicorn": unicorn,
     "binance-sdk": binance_sdk,
     "massive": massive,
     "kraken": kraken,
+    "pybit": pybit,
+    "okx": okx,
+    "coinbase": coinbase,
 }
 
 if __name__ == "__main__":
     print("started", flush=True)
-    asyncio.run(CLIENTS[sys.argv[1]](sys.argv[2], sys.argv[3:]))
+    name, base, items = sys.argv[1], sys.argv[2], sys.argv[3:]
+    asyncio.run(ccxt(name, base, items) if name.startswith("ccxt-") else CLIENTS[name](base, items))
