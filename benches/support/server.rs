@@ -42,11 +42,16 @@ impl Server {
 
     /// A metric, summed over its labels. Gauges move with the shards' ticks, ten times a second.
     pub fn metric(&self, name: &str) -> f64 {
+        self.labelled(name, "")
+    }
+
+    /// The same, of series that have this label.
+    pub fn labelled(&self, name: &str, label: &str) -> f64 {
         let mut socket = TcpStream::connect(self.address).expect("a connection");
         socket.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").expect("a request");
         let mut metrics = String::new();
         socket.read_to_string(&mut metrics).expect("an answer");
-        let lines = metrics.lines().filter(|line| line.starts_with(&format!("{name}{{")));
+        let lines = metrics.lines().filter(|line| line.starts_with(&format!("{name}{{")) && line.contains(label));
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 }
@@ -67,8 +72,13 @@ impl Drop for Server {
 
 /// Upgrades a connection to `/v1/ws` with this query.
 pub fn upgrade(socket: &mut (impl Read + Write), query: &str) {
+    upgrade_at(socket, &format!("/v1/ws?{query}"));
+}
+
+/// Upgrades a connection at this path.
+pub fn upgrade_at(socket: &mut (impl Read + Write), path: &str) {
     let request = format!(
-        "GET /v1/ws?{query} HTTP/1.1\r\nhost: localhost\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
+        "GET {path} HTTP/1.1\r\nhost: localhost\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
          sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     );
     socket.write_all(request.as_bytes()).expect("a request");
