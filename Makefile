@@ -96,7 +96,7 @@ conformance: setup
 	@clients/conformance/matrix $(CLIENTS)
 
 stock-clients:
-	@tests/setup node npm Coinbase "clients of venues" ccxt
+	@tests/setup node websockets "clients of venues" Coinbase ccxt tests/stock
 	ulimit -n $$(ulimit -Hn) 2>/dev/null; CI=true $(CARGO) test --locked --test stock_clients -- --include-ignored
 
 lint:

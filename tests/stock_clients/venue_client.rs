@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Instant;
 
 use kit::http::sum;
 use kit::program::Program;
@@ -90,11 +91,30 @@ impl VenueClient {
         take(&mut client, 20);
         assert_eq!(gate.cut(), 1);
         gate.open(venue.addr());
-        while client.line(DEADLINE).expect("the client goes on") != "lost" {}
+        let begin = Instant::now();
+        while client.line(DEADLINE).expect("the client goes on") != "lost" {
+            assert!(begin.elapsed() < DEADLINE, "{} is not hung up on", self.name);
+        }
         take(&mut client, 20);
         eventually("its session has ended because the feed was lost", || {
             (sum(&server.get("/metrics").body, "fanline_goodbyes_total", "\"feed_lost\"") > 0.0).then_some(())
         });
+    }
+
+    /// The feed is lost for a moment: a client to which newest values are enough goes on with them.
+    pub fn stay_through_a_loss(&self, file: &Path) {
+        let gate = Relay::shut();
+        let server = self.serve(&gate.ws("/stream"));
+        let Some(mut client) = self.start(&server.ws("/")) else { return };
+        self.await_subscriptions(&server);
+        let venue = Program::replay(file, &["--speed", "1", "--loop"]);
+        gate.open(venue.addr());
+        take(&mut client, 20);
+        assert_eq!(gate.cut(), 1);
+        gate.open(venue.addr());
+        eventually("the feed is back", || (gate.passed() >= 2).then_some(()));
+        take(&mut client, 20);
+        assert_eq!(sum(&server.get("/metrics").body, "fanline_goodbyes_total", ""), 0.0);
     }
 
     /// None, and it is said, if it is not installed.
