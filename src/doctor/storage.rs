@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{Access, access, statfs, statvfs};
+use rustix::fs::{Access, FsWord, access, statfs, statvfs};
 
 use crate::doctor::machine::Machine;
 use crate::doctor::{Fact, Severity, bytes};
@@ -13,7 +13,7 @@ use crate::edge::settings::Settings as EdgeSettings;
 use crate::settings::table::Config;
 
 /// Of `statfs`: files in memory.
-const TMPFS_MAGIC: i64 = 0x0102_1994;
+const TMPFS_MAGIC: FsWord = 0x0102_1994;
 /// Renewal has failed for two weeks by then, where it begins a month before the end.
 const CERTIFICATE_DAYS_MIN: u64 = 14;
 /// A day of the audit log of a large server.
@@ -61,7 +61,7 @@ fn directory(setting: &str, path: &Path, wanted: u64, is_kept: bool) -> Fact {
     };
     let free = space.f_bavail.saturating_mul(space.f_frsize);
     let found = format!("{} free, up to {} wanted", bytes(free), bytes(wanted));
-    if is_kept && i64::from(system.f_type) == TMPFS_MAGIC {
+    if is_kept && system.f_type == TMPFS_MAGIC {
         let remedy = "choose a directory on a disk: this one is in memory, and empty after a restart of the machine";
         return Fact::new(Severity::Warning, subject, found, remedy);
     }
