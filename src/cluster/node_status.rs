@@ -8,7 +8,7 @@ use backbone::turn::NodeReadiness;
 use feed_log::entry::term::TermReason;
 use feed_log::entry::{EntryBody, LogEntry};
 
-use crate::access::cluster_status::{ClusterStatus, ClusterTakeover};
+use crate::access::cluster_status::{ClusterMember, ClusterStatus, ClusterTakeover};
 use crate::cluster::members::MemberList;
 
 /// An ingester appends something twice as often, its beats if nothing else.
@@ -79,12 +79,20 @@ impl NodeStatus {
 
     /// None while nobody answers for the log: it may have given the feed up, or another one may have it.
     fn known_ingester(&self) -> Option<&ClusterTakeover> {
-        let is_known = !self.is_resigned && self.readiness != Some(NodeReadiness::LogDown);
-        self.takeover.as_ref().filter(|_| is_known)
+        self.takeover.as_ref().filter(|_| self.is_known())
+    }
+
+    fn is_known(&self) -> bool {
+        !self.is_resigned && self.readiness != Some(NodeReadiness::LogDown)
     }
 
     pub fn lag(&self) -> Duration {
         self.lag
+    }
+
+    fn ingester_among<'m>(&self, members: &'m [ClusterMember]) -> Option<&'m String> {
+        let holds = |member: &&ClusterMember| member.is_ingester && member.term == self.term;
+        members.iter().find(holds).map(|member| &member.node_name).filter(|_| self.is_known())
     }
 
     /// The term of the ingester, if there is one.
@@ -98,6 +106,9 @@ impl StatusView {
         let status = self.status.lock().clone();
         let members = self.members.alive(Instant::now());
         let offset = status.next_offset.saturating_sub(1);
+        // A server that has joined later knows nothing of the takeover.
+        let known = status.known_ingester().map(|term| &term.node_name);
+        let ingester = known.or_else(|| status.ingester_among(&members)).cloned();
         let others = members.iter().filter(|member| member.epoch == status.epoch).map(|member| member.offset);
         ClusterStatus {
             feed: self.feed.clone(),
@@ -110,7 +121,7 @@ impl StatusView {
                 Some(NodeReadiness::Forked) => "forked",
             },
             term: status.term,
-            ingester: status.known_ingester().map(|term| term.node_name.clone()),
+            ingester,
             epoch: status.epoch,
             offset,
             log_offset: others.fold(offset, u64::max),

@@ -88,10 +88,8 @@ impl Witness {
                 }
                 (self.position, self.values_to) = (Some(to), to);
             }
-            ("heartbeat", Some(offset), Some(position)) => {
-                if offset > position {
-                    self.accuse(&format!("a heartbeat beyond: {text}"));
-                }
+            ("heartbeat", Some(offset), Some(position)) if offset > position => {
+                self.accuse(&format!("a heartbeat beyond: {text}"));
             }
             ("" | "gap" | "stale" | "live" | "refused", Some(offset), Some(position)) => {
                 // A server that goes on from its archive passes over offsets, and says of each topic what is missing.

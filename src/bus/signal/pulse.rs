@@ -20,7 +20,8 @@ pub const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// In place of a time: no more signs are to be expected.
 const AT_REST: u64 = u64::MAX;
 
-/// The sign of life of one part; clones are the same one. Before the first sign it counts from the clock's start.
+/// The sign of life of one part; clones are the same one. Before the first sign it counts from the moment at which
+/// [`Vitals`] has it.
 #[derive(Clone, Debug, Default)]
 pub struct Pulse {
     beat_ns: Arc<AtomicU64>,
@@ -58,6 +59,9 @@ pub struct Vitals {
 impl Vitals {
     /// `clock` is the one that the parts' signs are stamped with.
     pub fn new(clock: Clock, parts: Vec<(String, Pulse)>) -> Vitals {
+        // The clock may have run for long: a server of a cluster reads the log first.
+        let unsigned = parts.iter().filter(|(_, pulse)| pulse.beat_ns.load(Ordering::Relaxed) == 0);
+        unsigned.for_each(|(_, pulse)| pulse.beat(clock.now()));
         Vitals { clock, parts: parts.into() }
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::task::spawn_blocking;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::bus::retained_topic::read_topics;
 use crate::cluster::link::{LinkReply, NodeLink};
@@ -15,6 +15,8 @@ use crate::cluster::snapshots::{PeerSnapshot, SNAPSHOT_BYTES_MAX};
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// For all of it. A node that joins does not wait longer in any case.
 const TAKE_MAX: Duration = Duration::from_secs(25);
+/// For one server to have one ready; then another one is asked.
+const READY_MAX: Duration = Duration::from_secs(8);
 /// Before a server is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 /// Servers that are asked, one after the other, where one cannot be understood or is lost.
@@ -60,10 +62,12 @@ async fn take_from(link: &NodeLink, answer: &[u8]) -> Result<PeerSnapshot, Strin
     let unreadable = || "its offer cannot be read".to_owned();
     let (node, mut answer) = read_answer(answer).ok_or_else(unreadable)?;
     let subject = format!("snapshot.{node}");
+    let asked_at = Instant::now();
     let offer = loop {
         match answer {
             OfferAnswer::Offered(offer) => break *offer,
             OfferAnswer::Nothing => return Err("it has none at the moment".to_owned()),
+            OfferAnswer::Wait if asked_at.elapsed() > READY_MAX => return Err("it is not ready in time".to_owned()),
             OfferAnswer::Wait => sleep(ASK_AGAIN).await,
         }
         let LinkReply::Answered(next) = link.ask(&subject, Bytes::new(), ANSWER_MAX).await else {
