@@ -177,7 +177,7 @@ pub fn serve(
     };
     let (mut predecessor, mut inherited) = match Predecessor::find(&sources.variables)? {
         Some((predecessor, sockets)) => (Some(predecessor), sockets),
-        None => (None, activation::sockets()?),
+        None => (None, activation::sockets(&sources.variables)?),
     };
     let program = ProgramStart::of(arguments);
     let before = (predecessor.as_mut(), &mut inherited);
@@ -187,7 +187,7 @@ pub fn serve(
     }
     drop(inherited);
     if let Some(predecessor) = predecessor {
-        server.take_over(predecessor)?;
+        server.take_over(predecessor, (&runtime, &mut signals))?;
     }
     for address in &addresses {
         announce(format_args!("fanline listening on {}", announced(address)));

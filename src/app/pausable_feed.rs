@@ -17,19 +17,18 @@ use crate::bus::reader::Reader;
 use crate::intake::upstream::{Upstream, UpstreamError};
 use crate::words::ids::Epoch;
 use crate::words::metrics::Meters;
+use crate::words::stamp::Stamp;
 
 /// For clients, while nobody holds the feed.
 const PAUSED: &str = "the server hands over to its successor, which goes on with the feed in a moment";
 
-/// Why a feed does not go on after a pause.
+/// Why the archive does not go on after a pause.
 #[derive(Debug, thiserror::Error)]
 enum ResumeError {
     #[error(transparent)]
     Archive(#[from] ArchiveError),
-    #[error("expected the archive to go on in the epoch {expected}, found {found}; start the server again")]
+    #[error("expected the archive to go on in the epoch {expected}, found {found}")]
     Epoch { expected: Epoch, found: Epoch },
-    #[error(transparent)]
-    Upstream(#[from] UpstreamError),
 }
 
 /// Orders for the feed's thread.
@@ -151,22 +150,37 @@ impl<C: Fn(Publisher, ClientInput) -> Result<Upstream, UpstreamError>> PausableF
         }
     }
 
-    fn resume(&self, mut publisher: Publisher) -> Result<Upstream, ResumeError> {
+    fn resume(&self, mut publisher: Publisher) -> Result<Upstream, UpstreamError> {
         let now = self.clock.now();
-        match &self.archive {
-            Some((terms, control)) => {
-                let archive = OpenArchive::open(terms.clone())?;
-                let (expected, found) = (self.reader.epoch(), archive.epoch());
-                if expected != found {
-                    return Err(ResumeError::Epoch { expected, found });
-                }
-                control.open(archive.restore((&mut publisher, self.reader.clone()), now, &self.meters)?);
+        let is_archived = match self.open_archive(&mut publisher, now) {
+            Ok(is_archived) => is_archived,
+            Err(error) => {
+                tracing::error!(
+                    %error,
+                    "the archive cannot go on: from here on nothing is archived, and the next start begins another \
+                     epoch; check the disk of archive.dir, then restart"
+                );
+                false
             }
-            None => publisher.publish_gaps(&publisher.topics_or_those_of_deltas(self.gaps_max), now),
+        };
+        if !is_archived {
+            publisher.publish_gaps(&publisher.topics_or_those_of_deltas(self.gaps_max), now);
         }
         if let Some(interest) = &self.clients.interest {
             interest.start_over();
         }
-        Ok((self.connect)(publisher, self.clients.clone())?)
+        (self.connect)(publisher, self.clients.clone())
+    }
+
+    /// False without an archive.
+    fn open_archive(&self, publisher: &mut Publisher, now: Stamp) -> Result<bool, ResumeError> {
+        let Some((terms, control)) = &self.archive else { return Ok(false) };
+        let archive = OpenArchive::open(terms.clone())?;
+        let (expected, found) = (self.reader.epoch(), archive.epoch());
+        if expected != found {
+            return Err(ResumeError::Epoch { expected, found });
+        }
+        control.open(archive.restore((publisher, self.reader.clone()), now, &self.meters)?);
+        Ok(true)
     }
 }

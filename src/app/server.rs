@@ -4,12 +4,13 @@
 //! `EXIT_DEADLINE`, so that a supervisor can restart it.
 
 use std::convert::Infallible;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 use crate::audit::log::AuditLog;
 use crate::bus::signal::pulse::Vitals;
@@ -79,8 +80,25 @@ impl RunningServer {
     ///
     /// # Errors
     /// The predecessor goes on.
-    pub(super) fn take_over(&self, predecessor: Predecessor) -> Result<(), PredecessorError> {
-        predecessor.take_over(&self.handover.reader)?;
+    pub(super) fn take_over(
+        &self,
+        predecessor: Predecessor,
+        (runtime, signals): (&Runtime, &mut Signals),
+    ) -> Result<(), PredecessorError> {
+        let (reader, (told, taken)) = (self.handover.reader.clone(), oneshot::channel());
+        // It waits, and a signal to stop must not.
+        std::thread::Builder::new().name("take-over".into()).spawn(move || {
+            // Nobody hears it after a signal.
+            let _ = told.send(predecessor.take_over(&reader));
+        })?;
+        let is_late = || Err(PredecessorError::Channel(io::ErrorKind::BrokenPipe.into()));
+        runtime.block_on(async {
+            tokio::select! {
+                biased;
+                outcome = taken => outcome.unwrap_or_else(|_| is_late()),
+                () = signals.stop(|_| ()) => Err(PredecessorError::Stopped),
+            }
+        })?;
         self.sockets.iter().filter_map(|socket| socket.file.as_ref()).for_each(|file| file.claim());
         self.handover.meters.done.increment(1);
         self.phase.send_replace(Phase::Serving);

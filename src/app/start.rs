@@ -44,6 +44,7 @@ use crate::edge::http::terms::EdgeTerms;
 use crate::edge::listen::inherited::InheritedSockets;
 use crate::edge::parts::EdgeParts;
 use crate::edge::phase::Phase;
+use crate::edge::settings::Settings as EdgeSettings;
 use crate::edge::{Edge, EdgeError, exposition};
 use crate::intake::upstream::{Settings as UpstreamSettings, Upstream, UpstreamError};
 use crate::profile::Profile;
@@ -84,6 +85,7 @@ pub(super) fn start(
     if let Some(predecessor) = predecessor.as_deref_mut().filter(|_| is_for_one) {
         // From here on clients wait, so all that can be refused is refused before.
         rehearse(&config, &auth)?;
+        Edge::check_listeners(&EdgeSettings::new(&config), inherited)?;
         predecessor.release()?;
     }
     let OpenBus { source, reader, archive, cluster } =

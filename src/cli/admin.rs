@@ -12,6 +12,9 @@ use crate::cli::admin_target::AdminTarget;
 use crate::cli::answer_table::{moment, rows, table, text, texts};
 use crate::settings::table::Admin;
 
+/// `drain.handover_timeout` is at most an hour.
+const HANDOVER_TIMEOUT: Duration = Duration::from_secs(3660);
+
 const EXAMPLES: &str = "\
 Examples:
   fanline admin sessions --tier free --limit 20
@@ -190,7 +193,7 @@ fn ask(call: &AdminCall, client: &AdminClient) -> Result<Value, AdminError> {
         }
         AdminCall::Revocations => client.ask("GET", "/admin/revocations", None),
         AdminCall::Reload => client.ask("POST", "/admin/reload", Some(&json!({}))),
-        AdminCall::Handover => client.ask("POST", "/admin/handover", Some(&json!({}))),
+        AdminCall::Handover => client.ask_within("POST", "/admin/handover", Some(&json!({})), HANDOVER_TIMEOUT),
         AdminCall::Usage { from, to } => {
             let query = form_urlencoded::Serializer::new(String::new())
                 .append_pair("from", from)

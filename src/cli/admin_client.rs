@@ -79,6 +79,17 @@ impl AdminClient {
 
     /// Sends one request; the answer is the body of a success.
     pub(super) fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, AdminError> {
+        self.ask_within(method, path, body, TIMEOUT)
+    }
+
+    /// The same with this time for the answer.
+    pub(super) fn ask_within(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+        timeout: Duration,
+    ) -> Result<Value, AdminError> {
         let (at, host) = match &self.endpoint {
             AdminEndpoint::Tcp(address) => (address.clone(), address.as_str()),
             AdminEndpoint::Unix(path) => (path.display().to_string(), "localhost"),
@@ -91,7 +102,7 @@ impl AdminClient {
             "{method} {path} HTTP/1.0\r\nHost: {host}\r\n{key}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
-        let answered = exchange(&mut *connection, &request).and_then(|answer| read_answer(&answer));
+        let answered = exchange(&mut *connection, &request, timeout).and_then(|answer| read_answer(&answer));
         let (status, body) = answered.map_err(|error| AdminError::NoAnswer { at, error })?;
         if (200..300).contains(&status) {
             return Ok(body);
@@ -130,9 +141,9 @@ pub(super) fn reachable(listen: &ListenEndpoint) -> AdminEndpoint {
     AdminEndpoint::Tcp(SocketAddr::new(ip, address.port()).to_string())
 }
 
-fn exchange(connection: &mut dyn AdminConnection, request: &str) -> io::Result<Vec<u8>> {
-    let deadline = Instant::now() + TIMEOUT;
-    connection.limit(TIMEOUT)?;
+fn exchange(connection: &mut dyn AdminConnection, request: &str, timeout: Duration) -> io::Result<Vec<u8>> {
+    let deadline = Instant::now() + timeout;
+    connection.limit(timeout)?;
     connection.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     let mut buffer = [0; 16 << 10];

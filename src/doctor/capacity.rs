@@ -38,8 +38,9 @@ fn open_files(config: &Config, machine: &Machine) -> Option<Fact> {
     const SUBJECT: &str = "open files";
     let limit = machine.open_files_max()?;
     let (wanted, shares) = app::file_shares::wanted_and_allowed(config, limit);
+    let shown = if limit == u64::MAX { "unlimited".to_owned() } else { limit.to_string() };
     let found = format!(
-        "the limit is {limit}: room for {} of {} sessions and {} of {} connections",
+        "the limit is {shown}: room for {} of {} sessions and {} of {} connections",
         shares.sessions_max, wanted.sessions_max, shares.connections_max, wanted.connections_max
     );
     if shares == wanted {
@@ -110,7 +111,7 @@ fn accept_queue(machine: &Machine) -> Option<Fact> {
 fn ports(config: &Config, machine: &Machine) -> Option<Fact> {
     let range = machine.sysctl("net.ipv4.ip_local_port_range")?;
     let [from, to] = range[..] else { return None };
-    let (ports, wanted) = ((to + 1).saturating_sub(from), config.limits.sessions_max as u64);
+    let (ports, wanted) = (to.saturating_sub(from).saturating_add(1), config.limits.sessions_max as u64);
     let tcp = config.listen.iter().filter(|address| address.socket_addr().is_some());
     let loopbacks = tcp.filter(|address| !address.is_public()).count() as u64;
     if loopbacks == 0 || config.listen.iter().any(ListenAddress::is_public) {
@@ -118,9 +119,9 @@ fn ports(config: &Config, machine: &Machine) -> Option<Fact> {
     }
     let found = format!(
         "net.ipv4.ip_local_port_range has {ports}, so a proxy on this machine opens {} connections to {loopbacks} addresses",
-        ports * loopbacks
+        ports.saturating_mul(loopbacks)
     );
-    if ports * loopbacks >= wanted {
+    if ports.saturating_mul(loopbacks) >= wanted {
         return Some(Fact::fine("ports", found));
     }
     let remedy = "listen on a unix socket, or on more addresses (127.0.0.2, …), or `sysctl -w net.ipv4.ip_local_port_range='1024 65535'`";

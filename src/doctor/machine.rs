@@ -28,6 +28,11 @@ impl Machine {
         self.root.join(path.trim_start_matches('/')).exists()
     }
 
+    /// Whether the process is there.
+    pub fn has_process(&self) -> bool {
+        self.exists(&format!("proc/{}", self.process))
+    }
+
     /// The numbers of a kernel setting, such as `net.core.somaxconn`.
     pub fn sysctl(&self, name: &str) -> Option<Vec<u64>> {
         let text = self.text(&format!("proc/sys/{}", name.replace('.', "/")))?;

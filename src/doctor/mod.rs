@@ -72,6 +72,15 @@ pub fn examine(effective: &Effective, environment: &[(OsString, OsString)], pid:
         Err(error) => Fact::new(Severity::Fault, "configuration", error.to_string(), "`fanline check` says the same"),
     };
     let mut facts = vec![configuration];
+    if let Some(pid) = pid.filter(|_| !machine.has_process()) {
+        let found = "no process has this number, or /proc does not show it";
+        facts.push(Fact::new(
+            Severity::Fault,
+            format!("process {pid}"),
+            found,
+            "see `fanline` in `ps`, or leave --pid out",
+        ));
+    }
     facts.extend(capacity::facts(config, &effective.auth.tiers, &machine));
     if pid.is_none() {
         facts.extend(reach::listeners(config));

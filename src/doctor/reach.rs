@@ -3,6 +3,9 @@
 use std::ffi::OsString;
 use std::io;
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -33,6 +36,9 @@ fn listener(address: &ListenAddress) -> Fact {
     let subject = format!("listener `{address}`");
     let tried = match &address.endpoint {
         ListenEndpoint::Tcp(address) => TcpListener::bind(address).map(|_| ()),
+        // A server removes the file of a socket that nobody answers at, and nothing else.
+        ListenEndpoint::Unix { path, .. } if UnixStream::connect(path).is_ok() => Err(io::ErrorKind::AddrInUse.into()),
+        ListenEndpoint::Unix { path, .. } if is_other_file(path) => Err(io::ErrorKind::AlreadyExists.into()),
         ListenEndpoint::Unix { path, .. } => match path.parent() {
             Some(folder) if folder.as_os_str().is_empty() || folder.is_dir() => Ok(()),
             _ => Err(io::ErrorKind::NotFound.into()),
@@ -46,10 +52,15 @@ fn listener(address: &ListenAddress) -> Fact {
         io::ErrorKind::PermissionDenied => {
             (Severity::Fault, "a port below 1024 needs CAP_NET_BIND_SERVICE (AmbientCapabilities= in systemd)")
         }
+        io::ErrorKind::AlreadyExists => (Severity::Fault, "something that is no socket is there: choose another path"),
         io::ErrorKind::NotFound => (Severity::Fault, "create the directory; RuntimeDirectory= in systemd makes one"),
         _ => (Severity::Fault, "choose an address of this machine (`ip address`), or 0.0.0.0"),
     };
     Fact::new(severity, subject, error.to_string(), remedy)
+}
+
+fn is_other_file(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|metadata| !metadata.file_type().is_socket())
 }
 
 /// Proxies before the server, and on the way to the feed.
@@ -95,6 +106,7 @@ struct ReachedPlace {
 
 /// The name and the port alone: a URL may hold a secret.
 fn fact(what: &str, host: &str, port: u16, reached: Option<io::Result<ReachedPlace>>) -> Fact {
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
     let subject = format!("{what} `{host}:{port}`");
     match reached {
         Some(Ok(ReachedPlace { resolved_after, connected_after })) => {

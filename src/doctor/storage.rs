@@ -37,8 +37,9 @@ pub fn facts(config: &Config, machine: &Machine) -> Vec<Fact> {
         for (name, not_after) in EdgeSettings::new(config).certificate_ends().unwrap_or_default() {
             facts.push(certificate(&name, not_after.saturating_sub(now) / 86_400));
         }
-        facts.extend(config.tls.certificates.iter().filter_map(|files| key(files)));
+        facts.extend(config.tls.certificates.iter().chain(&config.tls.ticket_key_file).filter_map(|files| key(files)));
     }
+    facts.extend(config.admin.key_file.as_ref().and_then(|file| key(file)));
     facts.push(clock(machine));
     facts
 }
@@ -55,6 +56,11 @@ fn directory(setting: &str, path: &Path, wanted: u64, is_kept: bool) -> Fact {
         let found = format!("`{}` is not writable for this user", existing.display());
         let remedy = "StateDirectory= in systemd makes one; run doctor as the user of the service";
         return Fact::new(Severity::Fault, subject, found, remedy);
+    }
+    let mode = fs::metadata(&existing).map_or(0, |metadata| metadata.mode());
+    if existing == path && mode & 0o1002 == 0o002 {
+        let found = format!("others can remove files there (mode {:o})", mode & 0o7777);
+        return Fact::new(Severity::Fault, subject, found, "`chmod o-w` it, or choose another");
     }
     let (Ok(space), Ok(system)) = (statvfs(&existing), statfs(&existing)) else {
         return Fact::fine(subject, "writable");

@@ -113,6 +113,18 @@ impl Edge {
         Ok(Edge { public, admin, tls, settings, terms, parts })
     }
 
+    /// Whether those addresses are free that no inherited socket listens at: each is bound for a moment.
+    pub fn check_listeners(settings: &Settings, inherited: &InheritedSockets) -> Result<(), EdgeError> {
+        let admin = settings.admin.as_ref().map(private);
+        let public = settings.listen.iter().map(|address| (address, "--listen"));
+        for (address, flag) in public.chain(admin.iter().map(|address| (address, "--admin-listen"))) {
+            if !inherited.has(&address.endpoint) {
+                bind(address, flag, &mut InheritedSockets::default())?;
+            }
+        }
+        Ok(())
+    }
+
     /// The addresses for clients, in the order of the settings, with the ports that the system chose for 0.
     pub fn addresses(&self) -> impl Iterator<Item = &ListenAddress> {
         self.public.iter().map(BoundListener::address)

@@ -7,6 +7,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use rustix::net::{RecvFlags, recv};
+
 use crate::app::handover::message::{HandoverMessage, LINE_BYTES_MAX, SentListener, receive_with};
 use crate::app::handover::{FEED_PATIENCE, SOCKET_AT_STDIN, SOCKET_VARIABLE};
 use crate::bus::feed_state::FeedState;
@@ -27,6 +29,8 @@ pub enum PredecessorError {
          the variable"
     )]
     NoSocket(io::Error),
+    #[error("expected to take over, found a signal to stop; the server before goes on")]
+    Stopped,
     #[error("expected the server before to hand over, found: {0}; the server before goes on, if it is there")]
     Channel(#[from] io::Error),
     #[error(
@@ -79,10 +83,19 @@ impl Predecessor {
         self.say(&HandoverMessage::Started)?;
         let begun = Instant::now();
         while !has_data(reader) && begun.elapsed() < FEED_PATIENCE {
+            if self.has_ended() {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            }
             std::thread::sleep(FEED_INTERVAL);
         }
         self.say(&HandoverMessage::Ready { has_data: has_data(reader) })?;
         self.expect(&HandoverMessage::Go)
+    }
+
+    /// It says nothing before it is asked something.
+    fn has_ended(&self) -> bool {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        matches!(recv(self.stream.get_ref(), &mut [0], flags), Ok((_, 0)))
     }
 
     fn say(&mut self, message: &HandoverMessage) -> Result<(), PredecessorError> {

@@ -63,6 +63,10 @@ impl InheritedSockets {
         Some((socket, origin))
     }
 
+    pub(in crate::edge) fn has(&self, endpoint: &ListenEndpoint) -> bool {
+        self.0.iter().any(|inherited| inherited.is_for(endpoint))
+    }
+
     /// Where those listen that nobody has taken.
     pub fn left(&self) -> Vec<String> {
         self.0.iter().map(InheritedSocket::shown).collect()
