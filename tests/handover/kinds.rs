@@ -154,6 +154,53 @@ fn a_stop_in_the_middle_stops_both_and_one_hand_over_is_made_at_a_time() {
     assert_eq!(server.successors(), [] as [u32; 0]);
 }
 
+/// The process that this one has started.
+fn child_of(pid: u32) -> Option<u32> {
+    let numbers = std::fs::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let parent = |number: &u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{number}/stat")).ok()?;
+        stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+    };
+    let mut numbers = numbers;
+    numbers.find(|number| parent(number) == Some(pid))
+}
+
+#[test]
+fn a_stop_of_the_new_process_before_it_serves_leaves_the_old_one_where_it_is() {
+    let (folder, feed) = (Scratch::new("stop-new"), FakeFeed::open());
+    let server = serve_quiet(&feed, &folder, "");
+    let subscribed = |count| eventually("the feed is subscribed", || (feed.ready(&["a"]).len() == count).then_some(()));
+    subscribed(1);
+    server.signal("USR2");
+    subscribed(2);
+    let new = child_of(server.pid()).expect("the new process");
+    assert!(Command::new("kill").arg(new.to_string()).status().expect("kill").success());
+    eventually("the old process goes on", || server.log().contains("this process goes on").then_some(()));
+    assert_eq!((server.get("/healthz").status, server.successors().len()), (200, 0));
+    subscribed(1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_goes_on_without_an_archive_that_cannot_go_on() {
+    let (folder, market) = (Scratch::new("no-archive"), market("500"));
+    let archive = folder.path("archive");
+    let server = serve(&market, &[("ARCHIVE_DIR", &archive)]);
+    let mut client = Client::connect(&server.ws("/v1/ws?topics=%3E")).await;
+    client.expect_op("welcome").await;
+    client.expect_op("subscribed").await;
+    client.frame().await;
+    std::fs::rename(&archive, format!("{archive}.away")).expect("it is there");
+    std::fs::write(&archive, "").expect("a file in its place");
+    let line = tokio::task::block_in_place(|| fail_to_hand_over(&server));
+    assert!(line.contains("this process goes on"), "{line}");
+    let is_told = || server.log().contains("the archive cannot go on").then_some(());
+    tokio::task::block_in_place(|| eventually("the log says that nothing is archived", is_told));
+    tokio::task::block_in_place(|| {
+        eventually("the feed is live again", || (server.get("/readyz").status == 200).then_some(()));
+    });
+    client.frame().await;
+}
+
 #[test]
 fn a_new_process_without_messages_does_not_take_over_from_one_that_has_some() {
     let (folder, feed) = (Scratch::new("deaf"), FakeFeed::open());
