@@ -18,7 +18,7 @@ use crate::access::grant::Grant;
 use crate::audit::event::{AuditEvent, AuditKind};
 use crate::audit::queries::{GatheredQueries, ShownPatterns};
 use crate::audit::unidentified::UnidentifiedBudget;
-use crate::audit::writer::{AuditWriter, OpenError};
+use crate::audit::writer::{AuditWriter, LOCKED_CLOSING, OpenError};
 use crate::settings::table::{Audit as AuditSettings, OnAuditFull};
 use crate::words::metrics as names;
 use crate::words::metrics::Meters;
@@ -59,6 +59,8 @@ struct WaitingEvents {
     dropped: u64,
     /// The writer cannot write, or is gone.
     failing: bool,
+    /// Another process still writes: this one waits for its end.
+    locked: bool,
     closing: bool,
     /// The writer has written everything and ended.
     ended: bool,
@@ -73,6 +75,7 @@ impl WaitingEvents {
             unidentified: UnidentifiedBudget::new(now),
             dropped: 0,
             failing: false,
+            locked: false,
             closing: false,
             ended: false,
         }
@@ -211,9 +214,10 @@ impl AuditLog {
         let mut state = queue.state();
         state.closing = true;
         queue.news.notify_one();
+        let timeout = CLOSE_TIMEOUT + if state.locked { LOCKED_CLOSING } else { Duration::ZERO };
         let (state, _) = queue
             .settled
-            .wait_timeout_while(state, CLOSE_TIMEOUT, |state| !state.ended)
+            .wait_timeout_while(state, timeout, |state| !state.ended)
             .unwrap_or_else(PoisonError::into_inner);
         if !state.ended {
             tracing::error!(events = state.events.len(), "the audit log could not be completed in time");
@@ -285,6 +289,10 @@ impl AuditQueue {
     /// Whether the server is stopping, so that a writer that cannot write gives up.
     pub(super) fn is_closing(&self) -> bool {
         self.state().closing
+    }
+
+    pub(super) fn set_locked(&self, locked: bool) {
+        self.state().locked = locked;
     }
 
     pub(super) fn set_failing(&self, failing: bool) {

@@ -23,8 +23,8 @@ const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// Between two looks whether the process before has ended.
 const LOCKED_INTERVAL: Duration = Duration::from_millis(50);
-/// For the process before to end, once this one stops as well.
-const LOCKED_CLOSING: Duration = Duration::from_secs(1);
+/// For the process before to end, once this one stops as well: by default its clients have left within 15 s.
+pub(super) const LOCKED_CLOSING: Duration = Duration::from_secs(18);
 /// Of log lines about a disk that stays full.
 const COMPLAIN_INTERVAL: Duration = Duration::from_secs(30);
 /// Bytes that are read at a time from the end of a file: most lines are shorter.
@@ -113,20 +113,23 @@ impl AuditWriter {
     /// before; it is told in the log.
     pub(super) fn open_after(dir: &Path, queue: &WriterPresence) -> Option<(AuditWriter, Option<u64>)> {
         let mut closing: Option<Instant> = None;
-        loop {
+        queue.set_locked(true);
+        let opened = loop {
             let is_late = closing.is_some_and(|since| since.elapsed() > LOCKED_CLOSING);
             match AuditWriter::open(dir) {
-                Ok(opened) => return Some(opened),
+                Ok(opened) => break Some(opened),
                 Err(OpenError::Locked { .. }) if !is_late => {
                     closing = closing.or_else(|| queue.is_closing().then(Instant::now));
                     std::thread::sleep(LOCKED_INTERVAL);
                 }
                 Err(error) => {
                     tracing::error!(%error, "the audit log cannot be opened, and nothing is recorded; start the server again");
-                    return None;
+                    break None;
                 }
             }
-        }
+        };
+        queue.set_locked(false);
+        opened
     }
 
     /// Writes until the log is closed.

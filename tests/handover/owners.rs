@@ -73,6 +73,34 @@ async fn the_audit_log_and_the_spools_go_on_and_nobody_else_can_take_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn hand_overs_in_quick_succession_lose_no_event_of_the_audit_log() {
+    let scratch = Scratch::new("quick");
+    let audit = scratch.path("audit");
+    // Clients that stay keep each process for two seconds, and the audit log with it.
+    let settings =
+        [("AUDIT_DIR", &*audit), ("DRAIN_RECONNECT_SPREAD", "0s"), ("DRAIN_TIMEOUT", "2s"), ("SIMULATE_RATE", "200")];
+    let mut server = Program::serve(&[], &settings);
+    let mut clients = Vec::new();
+    for number in 0..3 {
+        let mut client = Client::connect(&server.ws("/v1/ws?topics=quote.%3E")).await;
+        client.expect_op("welcome").await;
+        clients.push(client);
+        if number < 2 {
+            tokio::task::block_in_place(|| server.hand_over());
+        }
+    }
+    assert_eq!(tokio::task::block_in_place(|| server.wait()).code(), Some(0));
+    tokio::task::block_in_place(|| server.end_successor());
+    tokio::task::block_in_place(|| {
+        let count = |name: &str| events(&audit).iter().filter(|event| *event == name).count();
+        let are_there = || (count("start") == 3 && count("session_open") == 3 && count("stop") == 3).then_some(());
+        eventually("each process has written its events", are_there);
+    });
+    let (status, verdict, told) = run(&["audit", "verify", &audit], &[]);
+    assert!(status.success(), "{verdict}{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn in_a_cluster_clients_have_every_message_once() {
     let Some(nats) = NatsServer::start("in_a_cluster_clients_have_every_message_once") else { return };
     let market = market("500");

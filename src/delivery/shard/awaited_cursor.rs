@@ -13,6 +13,9 @@ use crate::protocol::command::CommandId;
 use crate::words::ids::Cursor;
 use crate::words::stamp::Stamp;
 
+/// Commands done in one look: about 20 us each, and others are served in between.
+const AT_ONCE: usize = 256;
+
 impl<S: Socket> Shard<S> {
     /// Whether this server has not shown yet what a client with this cursor has seen elsewhere. Alone it never waits.
     pub(super) fn lags_behind(&self, since: &Cursor) -> bool {
@@ -45,7 +48,12 @@ impl<S: Socket> Shard<S> {
 
     /// Does the commands whose cursors this server has reached, or has not within the time.
     pub(super) fn look_for_cursors(&mut self, now: Stamp) {
+        let mut done = 0;
         for id in std::mem::take(&mut self.awaiting_cursors) {
+            if done == AT_ONCE {
+                self.awaiting_cursors.push(id);
+                continue;
+            }
             // The session may be gone, and its id be another one's.
             let Some(session) = self.sessions.get_mut(id).filter(|session| !session.is_leaving()) else { continue };
             let is_clear = session.is_clear();
@@ -55,6 +63,7 @@ impl<S: Socket> Shard<S> {
                 self.awaiting_cursors.push(id);
                 continue;
             }
+            done += 1;
             let AwaitedCursor { command_id, command, .. } = *awaited;
             let (mut answers, mut compression) = (Vec::new(), Compression::Plain);
             let encoding = self.sessions[id].encoding();
