@@ -22,6 +22,8 @@ use super::{DEADLINE, eventually};
 /// Frames poured at once, and how many a client that reads may be behind: its buffers in the kernel hold more.
 pub const STEP: u64 = 500;
 pub const AHEAD: u64 = 2_000;
+/// Looks, with messages between them, at which a client that reads nothing is behind.
+const LOOKS_BEHIND: u32 = 2;
 /// Pings without an answer.
 const PINGS_MAX: u64 = 8;
 
@@ -269,9 +271,12 @@ impl Harness {
     pub fn stall(&mut self) {
         let start = Instant::now();
         self.order("pause");
-        while self.metrics().behind() == 0.0 {
+        // A browser that is busy stops later than it is told, and falls behind for a moment before: once is not enough.
+        let mut looks = 0;
+        while looks < LOOKS_BEHIND {
             // No faster than the shard, which would be overrun by a whole ring, and everyone with it.
             if self.lookout.position() == self.faucet.poured() {
+                looks = if self.metrics().behind() > 0.0 { looks + 1 } else { 0 };
                 self.faucet.pour(4 * STEP);
             }
             assert!(start.elapsed() < DEADLINE, "expected a client that reads nothing to fall behind");
