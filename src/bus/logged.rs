@@ -93,27 +93,27 @@ pub(crate) fn frame_of(item: LoggedItem) -> Option<ArchivedFrame> {
 
 /// Publishes a frame at an offset that was given to it.
 pub(crate) fn publish_logged(publisher: &mut Publisher, offset: Offset, frame: &ArchivedFrame, now: Stamp) {
-    let published = match publisher.republish(frame.given(offset, now)) {
-        // There is no room for its topic here, and for nothing there is.
-        Err(PublishError::BadTopic(_) | PublishError::TooManyTopics { .. }) => {
-            publisher.republish(hole().given(offset, now))
-        }
-        published => published,
-    };
-    if published.is_err() {
-        publisher.leap(Vec::new(), offset);
-    }
+    place(publisher, (offset, frame, now), Publisher::republish);
 }
 
 /// The same, of a frame that may be older than what is retained of its topic.
 pub(crate) fn refill_logged(publisher: &mut Publisher, offset: Offset, frame: &ArchivedFrame, now: Stamp) {
-    let published = match publisher.refill(frame.given(offset, now)) {
+    place(publisher, (offset, frame, now), Publisher::refill);
+}
+
+fn place(
+    publisher: &mut Publisher,
+    (offset, frame, now): (Offset, &ArchivedFrame, Stamp),
+    give: impl Fn(&mut Publisher, GivenFrame<'_>) -> Result<Offset, PublishError>,
+) {
+    let given = match give(publisher, frame.given(offset, now)) {
+        // There is no room for its topic here, and for nothing there is.
         Err(PublishError::BadTopic(_) | PublishError::TooManyTopics { .. }) => {
-            publisher.refill(hole().given(offset, now))
+            give(publisher, hole().given(offset, now))
         }
-        published => published,
+        given => given,
     };
-    if published.is_err() {
+    if given.is_err() {
         publisher.leap(Vec::new(), offset);
     }
 }

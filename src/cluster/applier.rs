@@ -139,9 +139,8 @@ impl Applier {
     }
 
     fn publish(&mut self, offset: Offset, frame: &ArchivedFrame, now: Stamp) {
-        match self.refills {
-            Refills::Until(last) if offset > last => self.refills = Refills::Nothing,
-            _ => {}
+        if matches!(self.refills, Refills::Until(last) if offset > last) {
+            self.refills = Refills::Nothing;
         }
         match self.refills {
             Refills::Nothing => publish_logged(&mut self.publisher, offset, frame, now),

@@ -277,7 +277,7 @@ impl Harness {
             // No faster than the shard, which would be overrun by a whole ring, and everyone with it.
             if self.lookout.position() == self.faucet.poured() {
                 looks = if self.metrics().behind() > 0.0 { looks + 1 } else { 0 };
-                self.faucet.pour(4 * STEP);
+                self.faucet.pour(if looks == 0 { 4 * STEP } else { STEP });
             }
             assert!(start.elapsed() < DEADLINE, "expected a client that reads nothing to fall behind");
         }
