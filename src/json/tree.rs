@@ -11,6 +11,8 @@ use crate::json::{Path, PathSegment, Pointer};
 pub(super) struct SearchNode {
     pub goals: Vec<Goal>,
     pub children: Vec<(PathSegment, SearchNode)>,
+    /// Lengths of the children's names, one bit each, so that most other names need not be compared.
+    lengths: u64,
     /// Node of every other element or member.
     pub star: Option<Box<SearchNode>>,
     /// The children with an index from the end, for arrays.
@@ -48,6 +50,23 @@ impl SearchNode {
         self.children.is_empty() && self.star.is_none()
     }
 
+    /// Child with this name.
+    #[inline]
+    pub(super) fn named(&self, name: &[u8]) -> Option<&SearchNode> {
+        if self.lengths & length_bit(name.len()) == 0 {
+            return None;
+        }
+        let is_named = |own: &[u8]| own.len() == name.len() && own.first() == name.first() && own == name;
+        self.children.iter().find(|(segment, _)| is_named(segment.name.as_bytes())).map(|(_, child)| child)
+    }
+
+    /// Child that a key token with escapes stands for.
+    #[cold]
+    pub(super) fn named_by_escaped(&self, token: &[u8]) -> Option<&SearchNode> {
+        let name: String = serde_json::from_slice(token).ok()?;
+        self.named(name.as_bytes())
+    }
+
     /// Node of the element with this index.
     pub(super) fn at(&self, index: i64) -> Option<&SearchNode> {
         let named = self.children.iter().find(|(segment, _)| segment.index == Some(index));
@@ -66,6 +85,11 @@ pub(super) fn build(known: &[Pointer], paths: &[Path]) -> SearchNode {
     });
     let all: Vec<(Vec<SearchStep<'_>>, Goal)> = plain.chain(starred).collect();
     grow(&all.iter().map(|(steps, goal)| Way { steps, goal: *goal }).collect::<Vec<_>>())
+}
+
+/// All lengths from 63 on share a bit.
+fn length_bit(length: usize) -> u64 {
+    1 << length.min(63)
 }
 
 fn named(pointer: &Pointer) -> impl Iterator<Item = SearchStep<'_>> {
@@ -93,6 +117,7 @@ fn grow(ways: &[Way<'_>]) -> SearchNode {
         if let Some(index) = segment.index.filter(|index| *index < 0) {
             node.from_end.push((index.unsigned_abs() as usize, grow(&own)));
         }
+        node.lengths |= length_bit(segment.name.len());
         node.children.push((segment.clone(), lead(&[&own[..], &any].concat(), &any)));
     }
     if !any.is_empty() {

@@ -13,6 +13,8 @@
 //! Operands are `/pointer`, `text` for the message as received, `=name` for a value bound to its key, and in
 //! `snapshot_when` of a rule with `each` also `./pointer` for the element.
 
+use std::cmp::Ordering;
+
 use regex::Regex;
 
 use crate::json::{Type, count, decode_string};
@@ -163,10 +165,11 @@ impl Literal {
         match self {
             Literal::Text(text) => {
                 let inner = token.strip_prefix('"').and_then(|token| token.strip_suffix('"'));
-                // Equal spellings are equal, unless one holds an escape or a quote.
-                inner.is_some_and(|inner| match inner.contains('\\') {
-                    false => inner == text,
-                    true => decode_string(token).is_some_and(|decoded| decoded == **text),
+                // An escape is longer than what it stands for.
+                inner.is_some_and(|inner| match inner.len().cmp(&text.len()) {
+                    Ordering::Less => false,
+                    Ordering::Equal => inner == text && !inner.contains('\\'),
+                    Ordering::Greater => inner.contains('\\') && decode_string(token).is_some_and(|it| it == **text),
                 })
             }
             Literal::Token(literal) => {
