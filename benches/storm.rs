@@ -6,6 +6,8 @@
 //! own but share these cores, so their thread gets the time that all others leave (SCHED_IDLE). The number is reduced to
 //! what the limit of open files allows.
 
+#[path = "support/background.rs"]
+mod background;
 #[path = "support/machine.rs"]
 mod machine;
 #[path = "support/server.rs"]
@@ -15,10 +17,10 @@ mod stage;
 
 use std::io::{self, ErrorKind, Read};
 use std::net::SocketAddr;
-use std::process::Command;
 use std::sync::mpsc::{TryRecvError, channel};
 use std::time::{Duration, Instant};
 
+use background::yield_to_the_server;
 use clap::Parser;
 use fanline::bench::client_tls::{ClientTls, Trust};
 use fanline::bench::socket::LoadSocket;
@@ -32,8 +34,6 @@ use stage::{Span, Stage};
 const OTHER_FILES: u64 = 300;
 /// 10,000 topics: a message is for one of the clients of the storm.
 const SYMBOLS: usize = 5000;
-/// Of the thread of the storm (`nice`), where there is no `chrt`.
-const PRIORITY: i32 = 19;
 const DEADLINE: Duration = Duration::from_secs(60);
 const EVENTS: usize = 1024;
 
@@ -86,15 +86,6 @@ fn main() {
     drop(end);
     raging.join().expect("the storm ends");
     report(&options, &quiet, &stormy, &outcome.expect("an outcome"), sessions);
-}
-
-/// Gives this thread the time that others leave: its clients stand for machines of their own.
-fn yield_to_the_server() {
-    let thread = rustix::thread::gettid().as_raw_nonzero().to_string();
-    let idle = Command::new("chrt").args(["--idle", "--pid", "0", &thread]).status();
-    if !idle.is_ok_and(|status| status.success()) {
-        rustix::process::setpriority_process(None, PRIORITY).expect("a lower priority is allowed");
-    }
 }
 
 fn report(options: &Options, quiet: &Span, stormy: &Span, outcome: &Outcome, sessions: f64) {

@@ -23,7 +23,15 @@ fn withstands(name: &str) {
     let attack = ATTACKS.iter().find(|attack| attack.name == name).unwrap_or_else(|| panic!("no attack `{name}`"));
     fanline::open_files::raise_open_files_limit().expect("the hard limit of open files is allowed");
     let program = env!("CARGO_BIN_EXE_fanline").into();
-    let plan = Plan { program, honest: HONEST, rate: RATE, quiet: SECOND / 2, attack: 2 * SECOND, after: SECOND / 2 };
+    let plan = Plan {
+        program,
+        honest: HONEST,
+        rate: RATE,
+        quiet: SECOND / 2,
+        attack: 2 * SECOND,
+        after: SECOND / 2,
+        yields: || (),
+    };
     let row = stand::measure(attack, &plan).unwrap_or_else(|error| panic!("{name}: {error}"));
     println!("{}", table::line(&table::cells(&row)));
     assert!(row.faults().is_empty(), "{}: {}", attack.sends, row.faults().join(", "));

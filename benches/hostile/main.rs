@@ -5,6 +5,8 @@
 //! at most 3 times its quiet value, no wait of more than 250 ms, nothing lost, at most 64 MiB more memory. Two rows are
 //! controls; where these fail too, the machine is too busy to judge. Exits with 1 if any other row fails.
 
+#[path = "../support/background.rs"]
+mod background;
 #[path = "../support/machine.rs"]
 mod machine;
 mod stand;
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
         quiet: Duration::from_secs(options.quiet),
         attack: Duration::from_secs(options.seconds),
         after: Duration::from_secs(1),
+        yields: background::yield_to_the_server,
     };
     let chosen: Vec<&Attack> = ATTACKS
         .iter()
@@ -136,7 +139,11 @@ fn describe(plan: &Plan, files: u64, raised: bool) {
         plan.quiet.as_secs(),
         plan.attack.as_secs(),
         plan.after.as_secs(),
-        if raised { "server, feed and honest clients run before other processes" } else { "no priority: not root" },
+        if raised {
+            "server, feed and honest clients run before other processes, attackers in the time that they leave"
+        } else {
+            "attackers run in the time that all others leave"
+        },
     );
 }
 

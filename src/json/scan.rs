@@ -1,6 +1,6 @@
 //! One pass over a JSON text (RFC 8259), forward only; it ends at the first byte that is not JSON.
 
-use wide::{CmpEq, u8x16};
+use wide::u8x16;
 
 use crate::json::tree::{Goal, SearchNode};
 use crate::json::{ELEMENTS_MAX, FROM_END_MAX, FoundElements, FoundTokens, LEVELS_MAX, Span};

@@ -8,6 +8,7 @@ pub mod bystander;
 pub mod certificate;
 pub mod client;
 pub mod cluster_nodes;
+pub mod cluster_reader;
 pub mod decoding;
 pub mod document;
 pub mod edge;

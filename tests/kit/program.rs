@@ -166,13 +166,13 @@ impl Program {
 
     /// Sends SIG`name`.
     pub fn signal(&self, name: &str) {
-        assert!(signal(self.child.id(), name), "expected the process to be there");
+        assert!(send_signal(self.child.id(), name), "expected the process to be there");
     }
 
     /// Has another process take over from the one that serves, by SIGUSR2; gives its number once it serves.
     pub fn hand_over(&self) -> u32 {
         let before = self.successors();
-        assert!(signal(*before.last().unwrap_or(&self.child.id()), "USR2"), "expected the process to be there");
+        assert!(send_signal(*before.last().unwrap_or(&self.child.id()), "USR2"), "expected the process to be there");
         eventually("another process serves", || self.successors().get(before.len()).copied())
     }
 
@@ -185,7 +185,7 @@ impl Program {
     /// Ends the process that serves by SIGTERM, if it is another one than at first, and waits for its end.
     pub fn end_successor(&self) {
         let pid = *self.successors().last().expect("another process has taken over");
-        assert!(signal(pid, "TERM"), "expected the process to be there");
+        assert!(send_signal(pid, "TERM"), "expected the process to be there");
         eventually("the new process ends", || has_ended(pid).then_some(()));
     }
 
@@ -206,7 +206,7 @@ impl Drop for Program {
         self.kill();
         // A process that has taken over outlives the one that was started here.
         for pid in self.successors().into_iter().filter(|pid| !has_ended(*pid)) {
-            signal(pid, "KILL");
+            send_signal(pid, "KILL");
         }
         if thread::panicking() {
             println!("log of fanline on {}:\n{}", self.addr, self.log());
@@ -246,7 +246,7 @@ pub fn command(args: &[&str], settings: &[(&str, &str)]) -> Command {
 }
 
 /// Sends SIG`name`; false if there is no such process.
-fn signal(pid: u32, name: &str) -> bool {
+pub(super) fn send_signal(pid: u32, name: &str) -> bool {
     let script = format!("kill -{name} {pid} 2>/dev/null");
     Command::new("sh").args(["-c", &script]).status().expect("sh runs").success()
 }

@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, getrlimit, setpriority_process};
+use rustix::process::{Resource, getrlimit};
 
+use super::Plan;
 use super::line::Line;
 use super::server::Server;
 use super::venue::Venue;
@@ -15,23 +16,23 @@ use super::venue::Venue;
 const PAUSE: Duration = Duration::from_millis(20);
 /// Between two looks at connections that are held.
 const GLANCE: Duration = Duration::from_millis(100);
-/// `nice` of attackers: they stand for other machines, and must not take the server's cores by themselves.
-const ATTACKERS_PRIORITY: i32 = 10;
 
 pub struct Field<'a> {
     pub server: &'a Server,
     pub venue: &'a Venue,
     end: Instant,
     span: Duration,
+    yields: fn(),
     sent: AtomicU64,
     turned_away: AtomicU64,
 }
 
 impl<'a> Field<'a> {
     /// The attack begins now.
-    pub fn new(server: &'a Server, venue: &'a Venue, span: Duration) -> Field<'a> {
+    pub fn new(server: &'a Server, venue: &'a Venue, plan: &Plan) -> Field<'a> {
+        let Plan { attack: span, yields, .. } = *plan;
         let (sent, turned_away) = (AtomicU64::new(0), AtomicU64::new(0));
-        Field { server, venue, end: Instant::now() + span, span, sent, turned_away }
+        Field { server, venue, end: Instant::now() + span, span, yields, sent, turned_away }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -114,14 +115,13 @@ impl<'a> Field<'a> {
         standing.into_inner()
     }
 
-    /// Runs this many threads of low priority to their end.
+    /// Runs this many threads to their end.
     pub fn threads(&self, threads: usize, deed: impl Fn(usize) + Sync) {
         std::thread::scope(|scope| {
             for thread in 0..threads {
                 let deed = &deed;
                 scope.spawn(move || {
-                    // Without it the figures are only rougher.
-                    let _ = setpriority_process(None, ATTACKERS_PRIORITY);
+                    (self.yields)();
                     deed(thread);
                 });
             }

@@ -3,8 +3,7 @@
 //! Each attack has a server process of its own, so that memory can be compared. Three phases: quiet, attack, after. In
 //! each the feed sends for a while, then stops, and every delivery is accounted for; a message counts from the moment
 //! it was due, so that a feed that is held up is seen too. Attackers use other loopback addresses than honest clients.
-//! They stand for machines of their own, but share these cores: so their threads have low priority, and where it is
-//! allowed everything else, the server included, has high priority.
+//! They stand for machines of their own, but share these cores: so their threads may leave these to everything else.
 
 pub mod attack;
 mod commands;
@@ -52,6 +51,8 @@ pub struct Plan {
     pub quiet: Duration,
     pub attack: Duration,
     pub after: Duration,
+    /// What each of the attackers' threads does first, such as leaving the cores to others.
+    pub yields: fn(),
 }
 
 /// One attack on a server of its own.
@@ -80,7 +81,7 @@ pub fn measure(attack: &Attack, plan: &Plan) -> io::Result<Row> {
     let quiet = phase(plan.quiet, &mut || ());
     let resident_before = server.usage().resident_bytes;
     server.forget_peak();
-    let field = Field::new(&server, &venue, plan.attack);
+    let field = Field::new(&server, &venue, plan);
     let mut found = attack::Found::default();
     let attacked = phase(plan.attack, &mut || found = (attack.run)(&field));
     let after = (!attack.ends_server).then(|| phase(plan.after, &mut || ()));
