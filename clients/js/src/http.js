@@ -151,7 +151,8 @@ export class Session {
       this.lose({ code: UNAUTHENTICATED, reason: "expected a token of ASCII characters, found others" });
       throw new Error("no header can hold the token");
     }
-    const response = await this.options.fetch(url, { signal, headers, cache: "no-store" });
+    const { fetch = globalThis.fetch } = this.options;
+    const response = await fetch(url, { signal, headers, cache: "no-store" });
     if (response.status === 200 || response.status === 204) return response;
     const { error, ...loss } = await lossOf(response);
     if (error === "bad_cursor" && this.#cursorId !== undefined) {

@@ -6,6 +6,9 @@
 
 import { CALM_MS, pause, readAnswer, Session } from "./http.js";
 
+/** How long a long poll waits, and how long there is between plain polls. */
+const WAIT_MS = 25_000;
+const POLL_MS = 2_000;
 /** What a poll may take longer than the server holds it back. */
 const SLACK_MS = 2_000;
 /** The first answer comes soon, whatever there is: it shows that this way works. */
@@ -19,21 +22,27 @@ const GATHER_MS = 1_000;
 export const longpoll = {
   name: "longpoll",
   late_ms: () => GATHER_MS,
-  open: (request) => new Session(request, request.options.wait_ms / 2 + SLACK_MS, (session, signal) => poll(session, signal, true)),
+  open: (request) => new Session(request, timesOf(request.options).wait_ms / 2 + SLACK_MS, (session, signal) => poll(session, signal, true)),
 };
 
 /** @type {import("./websocket.js").Transport} */
 const plain = {
   name: "poll",
-  late_ms: ({ poll_ms }) => poll_ms + GATHER_MS,
-  open: (request) => new Session(request, request.options.poll_ms / 2 + SLACK_MS, (session, signal) => poll(session, signal, false)),
+  late_ms: (options) => timesOf(options).poll_ms + GATHER_MS,
+  open: (request) => new Session(request, timesOf(request.options).poll_ms / 2 + SLACK_MS, (session, signal) => poll(session, signal, false)),
 };
 
 export { plain as poll };
 
+/** @param {Settings} options */
+function timesOf({ wait_ms = WAIT_MS, poll_ms = POLL_MS }) {
+  return { wait_ms, poll_ms };
+}
+
 /** @param {Session} session @param {AbortSignal} signal @param {boolean} waits */
 async function poll(session, signal, waits) {
-  const { wait_ms, poll_ms, clock } = session.options;
+  const { clock } = session.options;
+  const { wait_ms, poll_ms } = timesOf(session.options);
   for (let isFirst = true; !signal.aborted; isFirst = false) {
     const { received } = session;
     const askedAt = clock();
