@@ -291,7 +291,7 @@ export class Fanline {
 
   /** How much later than received the server sends messages of `topic`, in ms; 0 if they are live. @param {string} topic */
   delayOf(topic) {
-    return Object.entries(this.#delays).find(([pattern]) => matches(pattern, topic))?.[1] ?? 0;
+    return Object.entries(this.#delays).find(([pattern]) => covers([pattern], topic))?.[1] ?? 0;
   }
 
   /** Whether values of `topic` are older than the feed's by intention. @param {string} topic */
@@ -571,7 +571,7 @@ export class Fanline {
     __proto__: null,
     welcome: (message) => {
       this.simulated = message.simulated === true;
-      this.#delay(message.delay_ms);
+      if (message.delay_ms !== null) this.#delay(message.delay_ms); // null: not said
       this.#staleness.clear();
       if (this.#place.greeted(message)) this.#forget();
       this.#link.welcomed(message.heartbeat_ms);
@@ -585,6 +585,10 @@ export class Fanline {
       this.#link.tokenTaken(message.expires_ms);
     },
     token_expiring: () => this.#link.renewToken(),
+    delayed: (message) => {
+      this.#delay(message.delay_ms);
+      this.#review();
+    },
     view: (message) => {
       this.#delay(message.delay_ms);
       if (this.#place.turn(message)) this.#forget();

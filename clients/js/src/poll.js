@@ -65,7 +65,7 @@ function nothing(session, { headers }, isFirst) {
   const offset = Number(digits);
   session.received = next;
   session.streams();
-  session.greet(epoch, offset);
+  session.greet({ epoch, offset, delay_ms: null });
   if (isFirst) session.subscribed(offset);
   const state = headers.get("fanline-feed");
   if (state) session.feed({ state });
@@ -75,8 +75,9 @@ function nothing(session, { headers }, isFirst) {
 
 /** Returns whether there is more. @param {Session} session @param {Response} response @param {string} text @param {boolean} isFirst */
 function take(session, { headers }, text, isFirst) {
-  const { epoch, offset, next, caught_up, skipped, feed, simulated, delay_ms, messages } = readAnswer(text);
-  const isAnew = session.greet(epoch, offset, { simulated, delay_ms });
+  const answer = readAnswer(text);
+  const { epoch, offset, next, caught_up, skipped, feed, simulated, messages } = answer;
+  const isAnew = session.greet(answer, { simulated });
   if (isFirst || isAnew) session.subscribed(offset);
   if (skipped) session.say({ op: "skipped", ...skipped });
   for (const { text } of messages) session.hear(text);
