@@ -21,10 +21,11 @@ function feedState({ stale }) {
 const isStatus = (entry) => entry.op !== undefined;
 const list = (entries) => `[${entries.map((entry) => entry.text).join(",")}]`;
 
-function body(feed, entries, more) {
+function body({ feed, settings }, entries, more) {
   const members = {
     epoch: feed.epoch,
     offset: feed.offset,
+    delay_ms: settings.welcome?.delay_ms,
     feed: feedState(feed),
     ...more,
   };
@@ -44,7 +45,7 @@ export function snapshot({ server, socket, request, attempt }) {
   attempt.ifNoneMatch = request.headers["if-none-match"];
   attempt.answered = held.includes(etag) ? 304 : 200;
   if (attempt.answered === 304) server.send(socket, answer(request, 304, headers));
-  else server.send(socket, json(request, 200, body(feed, entries), headers));
+  else server.send(socket, json(request, 200, body(server, entries), headers));
 }
 
 /** @param {Visit} visit */
@@ -107,7 +108,7 @@ function tellNews({ server, socket, request, attempt }) {
   const more = { offset, skipped, next: `${feed.epoch}:${offset}`, caught_up };
   const headers = { "cache-control": attempt.since === undefined || skipped ? "public, max-age=2" : "public, max-age=5" };
   attempt.answered = 200;
-  server.send(socket, json(request, 200, body(feed, entries, more), headers));
+  server.send(socket, json(request, 200, body(server, entries, more), headers));
   return true;
 }
 

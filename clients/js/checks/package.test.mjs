@@ -20,7 +20,7 @@ import { build } from "esbuild";
 const HERE = fileURLToPath(new URL("..", import.meta.url));
 const BIN = join(HERE, "node_modules/.bin");
 /** What a page loads to be served by WebSocket; the rest is loaded when it is needed. */
-const CORE_BYTES_MAX = 8_192;
+const CORE_BYTES_MAX = 8_160;
 /** With all that it may load: transports, tokens, iterators, exact numbers. */
 const ALL_BYTES_MAX = 14_336;
 

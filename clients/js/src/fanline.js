@@ -93,7 +93,7 @@ export class Fanline {
   #staleness = new Staleness();
   #serverClock = new ServerClock();
   #freshness = new Freshness(LATE_MS);
-  /** @type {Map<any, {resolve: (answer: any) => void, reject: (error: AskError) => void}>} */
+  /** @type {Map<any, (answer: any) => void>} */
   #asks = new Map(); // by id: commands to the feed without an answer
   #wasLate = false;
   #nextId = 1;
@@ -291,7 +291,7 @@ export class Fanline {
 
   /** How much later than received the server sends messages of `topic`, in ms; 0 if they are live. @param {string} topic */
   delayOf(topic) {
-    return Object.entries(this.#delays).find(([pattern]) => matches(pattern, topic))?.[1] ?? 0;
+    return Object.entries(this.#delays).find(([pattern]) => covers([pattern], topic))?.[1] ?? 0;
   }
 
   /** Whether values of `topic` are older than the feed's by intention. @param {string} topic */
@@ -384,11 +384,13 @@ export class Fanline {
   /** @param {{op: string} & Record<string, any>} command */
   async #ask({ op, ...members }) {
     if (this.state !== "open") throw new AskError("not_connected", `expected an open connection, found it ${this.state}`);
-    const id = this.#nextId++;
-    return new Promise((resolve, reject) => {
-      this.#asks.set(id, { resolve, reject });
+    const answer = await new Promise((resolve) => {
+      const id = this.#nextId++;
+      this.#asks.set(id, resolve);
       this.#link.send({ op, id, ...members });
     });
+    if (answer.op === "error") throw new AskError(answer.code, answer.message);
+    return answer;
   }
 
   /** @param {Address} address */
@@ -505,8 +507,7 @@ export class Fanline {
     const ask = this.#asks.get(message.id);
     if (ask) {
       this.#asks.delete(message.id);
-      if (message.op === "error") ask.reject(new AskError(message.code, message.message));
-      else ask.resolve(message);
+      ask(message);
     } else if (message.op !== undefined) this.#answers[message.op]?.(message);
     else if (message.topic && message.offset) this.#onFrame(message, text);
     this.#judge();
@@ -570,7 +571,7 @@ export class Fanline {
     __proto__: null,
     welcome: (message) => {
       this.simulated = message.simulated === true;
-      this.#delay(message.delay_ms);
+      if (message.delay_ms !== null) this.#delay(message.delay_ms); // null: not said
       this.#staleness.clear();
       if (this.#place.greeted(message)) this.#forget();
       this.#link.welcomed(message.heartbeat_ms);
@@ -584,6 +585,10 @@ export class Fanline {
       this.#link.tokenTaken(message.expires_ms);
     },
     token_expiring: () => this.#link.renewToken(),
+    delayed: (message) => {
+      this.#delay(message.delay_ms);
+      this.#review();
+    },
     view: (message) => {
       this.#delay(message.delay_ms);
       if (this.#place.turn(message)) this.#forget();
@@ -663,8 +668,8 @@ export class Fanline {
   #lost(cursor) {
     this.#place.lost(this.#inForce, cursor);
     for (const set of [this.#sent, this.#inForce, this.#refusals, this.#pending]) set.clear();
-    for (const { reject } of this.#asks.values()) {
-      reject(new AskError("connection_lost", "the connection ended before the answer came"));
+    for (const ask of this.#asks.values()) {
+      ask({ op: "error", code: "connection_lost", message: "the connection ended before the answer came" });
     }
     this.#asks.clear();
     this.#serverClock.lost();

@@ -60,6 +60,8 @@ export class Session {
   #cursorId;
   #isStreaming = false;
   #epoch = "";
+  /** How late the newest answer that says it is, as text. @type {string | undefined} */
+  #delay;
   #trouble = "";
   #heartbeat_ms;
 
@@ -151,7 +153,8 @@ export class Session {
       this.lose({ code: UNAUTHENTICATED, reason: "expected a token of ASCII characters, found others" });
       throw new Error("no header can hold the token");
     }
-    const response = await this.options.fetch(url, { signal, headers, cache: "no-store" });
+    const { fetch = globalThis.fetch } = this.options;
+    const response = await fetch(url, { signal, headers, cache: "no-store" });
     if (response.status === 200 || response.status === 204) return response;
     const { error, ...loss } = await lossOf(response);
     if (error === "bad_cursor" && this.#cursorId !== undefined) {
@@ -164,14 +167,22 @@ export class Session {
   }
 
   /**
-   * Greets in the place of a server that does not. Returns whether the epoch is another.
-   * @param {string} epoch @param {number} offset @param {any} [more]
+   * Greets in the place of a server that does not, and says how late answers are from here on. Returns whether the epoch is
+   * another.
+   * @param {{epoch: string, offset: number, delay_ms?: any}} answer `delay_ms` is null if the answer does not say it
+   * @param {any} [more]
    */
-  greet(epoch, offset, more) {
-    if (epoch === this.#epoch) return false;
-    this.#epoch = epoch;
-    this.say({ op: "welcome", epoch, offset, heartbeat_ms: this.#heartbeat_ms, ...more });
-    return true;
+  greet({ epoch, offset, delay_ms = 0 }, more) {
+    const delay = JSON.stringify(delay_ms);
+    const isOther = delay_ms !== null && delay !== this.#delay;
+    if (isOther) this.#delay = delay;
+    if (epoch !== this.#epoch) {
+      this.#epoch = epoch;
+      this.say({ op: "welcome", epoch, offset, delay_ms, heartbeat_ms: this.#heartbeat_ms, ...more });
+      return true;
+    }
+    if (isOther) this.say({ op: "delayed", delay_ms });
+    return false;
   }
 
   /** The server has greeted. @param {string} epoch */
@@ -242,7 +253,7 @@ export class Session {
       if (response.status === 204) return;
       const answer = readAnswer(await response.text());
       if (signal.aborted) return;
-      this.greet(answer.epoch, answer.offset);
+      this.greet(answer);
       if (!since) this.subscribed(answer.offset);
       for (const { text } of answer.messages) this.hear(text);
       next = answer.caught_up ? undefined : answer.next;
@@ -255,9 +266,9 @@ export class Session {
     await pause(FIRST_IDLE_MS, signal);
     while (!signal.aborted) {
       const response = await this.fetch(this.pollUrl([NOTHING], {}), signal);
-      const { epoch, offset, feed } = readAnswer(await response.text());
-      this.greet(epoch, offset, { heartbeat_ms: IDLE_MS });
-      if (feed) this.feed(feed);
+      const answer = readAnswer(await response.text());
+      this.greet(answer, { heartbeat_ms: IDLE_MS });
+      if (answer.feed) this.feed(answer.feed);
       this.say({ op: "heartbeat", offset: 0 });
       await pause(IDLE_MS, signal);
     }

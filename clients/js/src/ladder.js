@@ -18,6 +18,8 @@ import { within } from "./within.js";
 const POINTS = 6;
 const FAILURE = 3;
 const SHORT_LIFE = 2;
+/** First wait before a better transport is tried again; it doubles. */
+const REPROBE_MS = 5_000;
 /** Longest wait before a better transport is tried again: a free way is found within a minute. */
 const REPROBE_MS_MAX = 45_000;
 /** For how long a page's next load begins on the rung that worked. */
@@ -125,7 +127,7 @@ export class Ladder {
 
   /** @param {Open} open @param {() => void} onBetter */
   #later(open, onBetter) {
-    const { reprobe_ms, random } = this.#options;
+    const { reprobe_ms = REPROBE_MS, random } = this.#options;
     const wait_ms = Math.min(REPROBE_MS_MAX, reprobe_ms * 2 ** this.#tries) * (0.75 + random() / 4);
     const probe = () => {
       if (this.#probe !== probe) return;

@@ -93,28 +93,22 @@ export class Link {
   #isDialled = false; // the transport is in use
   #key = ""; // under which the page keeps which transport works
   #unauthenticated = 0; // connections in a row that ended because of the token
-  /** @type {[any, string, () => void][]} */
-  #listeners;
+  #life = new AbortController();
 
   /** @param {Settings} options @param {Hooks} hooks */
   constructor(options, hooks) {
     this.#options = options;
     this.#hooks = hooks;
-    const { document } = globalThis;
-    this.#listeners = [
-      [globalThis, "online", () => this.#wake()],
-      [globalThis, "offline", () => this.#doubt()],
-      [globalThis, "pageshow", () => this.#wake()],
-      [globalThis, "pagehide", () => this.#suspend()],
-      [document, "freeze", () => this.#suspend()],
-      [document, "resume", () => this.#wake()],
-      [document, "visibilitychange", () => this.#look()],
-    ];
   }
 
   /** Begins; to be called once, when the owner is ready for the hooks. */
   start() {
-    for (const [target, name, fn] of this.#listeners) target?.addEventListener?.(name, fn);
+    const [wake, suspend] = [() => this.#wake(), () => this.#suspend()];
+    const on = (/** @type {any} */ target, /** @type {Record<string, () => void>} */ hooks) => {
+      for (const name in hooks) target?.addEventListener?.(name, hooks[name], this.#life);
+    };
+    on(globalThis, { online: wake, offline: () => this.#doubt(), pageshow: wake, pagehide: suspend });
+    on(globalThis.document, { freeze: suspend, resume: wake, visibilitychange: () => this.#look() });
     this.#dial();
   }
 
@@ -194,7 +188,7 @@ export class Link {
   /** @param {number|string} code @param {string} reason @param {boolean} terminal */
   #end(code, reason, terminal) {
     if (this.state === "closed") return;
-    for (const [target, name, fn] of this.#listeners) target?.removeEventListener?.(name, fn);
+    this.#life.abort();
     this.#drop();
     this.#go("end", reason);
     this.#hooks.onClosed({ code, reason, terminal });

@@ -78,9 +78,9 @@
  * @property {() => number} [clock] milliseconds since the Unix epoch; default: the monotonic clock of `performance`
  */
 /**
- * Options with their defaults.
+ * Options with the defaults of every connection; what only the other transports use has its default there.
  * @typedef {Options & Required<Pick<Options, "transports" | "backoff_ms" | "backoff_max_ms" | "stable_ms" | "probe_deadline_ms"
- *   | "token_deadline_ms" | "reprobe_ms" | "wait_ms" | "poll_ms" | "random" | "clock" | "fetch">> & {rung_deadline_ms: number}} Settings
+ *   | "token_deadline_ms" | "random" | "clock">> & {rung_deadline_ms: number}} Settings
  */
 
 /** @type {(TransportName | Transport)[]} */
@@ -92,16 +92,12 @@ export function complete(options) {
   const settings = {
     transports: TRANSPORTS,
     WebSocket: globalThis.WebSocket,
-    fetch: /** @type {typeof fetch} */ ((...args) => globalThis.fetch(...args)),
     backoff_ms: 500,
     backoff_max_ms: 15_000,
     stable_ms: 5_000,
     probe_deadline_ms: 5_000,
     token_deadline_ms: 10_000,
-    reprobe_ms: 5_000,
     rung_deadline_ms: 3_500, // four round trips of a slow radio
-    wait_ms: 25_000,
-    poll_ms: 2_000,
     random: Math.random,
     clock: () => timeOrigin + performance.now(),
     ...options,

@@ -6,6 +6,9 @@
 
 import { CALM_MS, pause, readAnswer, Session } from "./http.js";
 
+/** How long a long poll waits, and how long there is between plain polls. */
+const WAIT_MS = 25_000;
+const POLL_MS = 2_000;
 /** What a poll may take longer than the server holds it back. */
 const SLACK_MS = 2_000;
 /** The first answer comes soon, whatever there is: it shows that this way works. */
@@ -19,21 +22,27 @@ const GATHER_MS = 1_000;
 export const longpoll = {
   name: "longpoll",
   late_ms: () => GATHER_MS,
-  open: (request) => new Session(request, request.options.wait_ms / 2 + SLACK_MS, (session, signal) => poll(session, signal, true)),
+  open: (request) => new Session(request, timesOf(request.options).wait_ms / 2 + SLACK_MS, (session, signal) => poll(session, signal, true)),
 };
 
 /** @type {import("./websocket.js").Transport} */
 const plain = {
   name: "poll",
-  late_ms: ({ poll_ms }) => poll_ms + GATHER_MS,
-  open: (request) => new Session(request, request.options.poll_ms / 2 + SLACK_MS, (session, signal) => poll(session, signal, false)),
+  late_ms: (options) => timesOf(options).poll_ms + GATHER_MS,
+  open: (request) => new Session(request, timesOf(request.options).poll_ms / 2 + SLACK_MS, (session, signal) => poll(session, signal, false)),
 };
 
 export { plain as poll };
 
+/** @param {Settings} options */
+function timesOf({ wait_ms = WAIT_MS, poll_ms = POLL_MS }) {
+  return { wait_ms, poll_ms };
+}
+
 /** @param {Session} session @param {AbortSignal} signal @param {boolean} waits */
 async function poll(session, signal, waits) {
-  const { wait_ms, poll_ms, clock } = session.options;
+  const { clock } = session.options;
+  const { wait_ms, poll_ms } = timesOf(session.options);
   for (let isFirst = true; !signal.aborted; isFirst = false) {
     const { received } = session;
     const askedAt = clock();
@@ -56,7 +65,7 @@ function nothing(session, { headers }, isFirst) {
   const offset = Number(digits);
   session.received = next;
   session.streams();
-  session.greet(epoch, offset);
+  session.greet({ epoch, offset, delay_ms: null });
   if (isFirst) session.subscribed(offset);
   const state = headers.get("fanline-feed");
   if (state) session.feed({ state });
@@ -66,8 +75,9 @@ function nothing(session, { headers }, isFirst) {
 
 /** Returns whether there is more. @param {Session} session @param {Response} response @param {string} text @param {boolean} isFirst */
 function take(session, { headers }, text, isFirst) {
-  const { epoch, offset, next, caught_up, skipped, feed, simulated, delay_ms, messages } = readAnswer(text);
-  const isAnew = session.greet(epoch, offset, { simulated, delay_ms });
+  const answer = readAnswer(text);
+  const { epoch, offset, next, caught_up, skipped, feed, simulated, messages } = answer;
+  const isAnew = session.greet(answer, { simulated });
   if (isFirst || isAnew) session.subscribed(offset);
   if (skipped) session.say({ op: "skipped", ...skipped });
   for (const { text } of messages) session.hear(text);

@@ -364,8 +364,7 @@ class Feed:
         """
         was_of = self._epoch
         self._enter(answer)
-        if "delay_ms" in answer:
-            self.delays = delays_of(answer)
+        self.delays = delays_of(answer)
         skipped = answer.get("skipped")
         if is_message(skipped):
             self._emit("skipped", {"op": "skipped", **skipped})
