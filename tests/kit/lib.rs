@@ -25,6 +25,7 @@ pub mod raw_client;
 pub mod real_proxy;
 pub mod relay;
 pub mod scripted_feed;
+pub mod seen;
 pub mod stacks;
 pub mod stock_client;
 #[path = "../../crates/shared-deflate/fuzz/src/strict_inflater.rs"]
