@@ -54,7 +54,7 @@ fn free_address() -> String {
 }
 
 fn offset(program: &Program) -> u64 {
-    program.get("/v1/poll?max=1").json()["offset"].as_u64().expect("an offset")
+    Nodes::gauge(program, "fanline_head_offset") as u64
 }
 
 /// All offsets from the join on, without a hole.
