@@ -1,9 +1,9 @@
 //! A log over WebSocket (`/v1/log`): a server gives it to relays, and a relay reads it from its parents, byte for byte.
 //!
-//! What a server shows is a log of entries, whether it follows a cluster, a parent, or has the feed to itself; in the last
-//! case `root_log` makes the entries. The newest ones are kept in memory (`served_log`), and relays read them from there
-//! (`session`), so one that is slow costs nobody anything. Of a server that follows a parent (`parent_link`), `backbone`
-//! decides what is believed, as of any node, and which parent is next.
+//! What a server shows is a log of entries, whether it follows a cluster, a parent, or has the feed to itself; in the
+//! last case `root_log` makes the entries. The newest ones are kept in memory (`served_log`), and relays read them from
+//! there (`session`), so one that is slow costs nobody anything. Of a server that follows a parent (`parent_link`),
+//! `backbone` decides what is believed, as of any node, and which parent is next.
 
 pub mod greeting;
 pub mod host;

@@ -133,7 +133,11 @@ fn fault(error: SocketError) -> ParentFault {
     match error {
         SocketError::Http(response) => {
             let body = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
-            ParentFault::Refused { status: response.status().as_u16(), body: shown(&body) }
+            match response.status().as_u16() {
+                // The body may come later than the head.
+                409 if !body.contains("relay_too_deep") => ParentFault::Path(PathFault::Loop),
+                status => ParentFault::Refused { status, body: shown(&body) },
+            }
         }
         error => ParentFault::Socket(shown(&error.to_string())),
     }

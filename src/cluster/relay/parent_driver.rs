@@ -61,7 +61,7 @@ struct FollowedParent {
     moved_at: Instant,
 }
 
-type Attempt = BoxFuture<'static, (usize, Result<ParentConnection, ParentFault>)>;
+type ParentAttempt = BoxFuture<'static, (usize, Result<ParentConnection, ParentFault>)>;
 
 impl ParentDriver {
     /// For as long as the node is there.
@@ -72,7 +72,8 @@ impl ParentDriver {
             let number = parent.number;
             let own = self.addresses[number].node;
             let epoch = parent.connection.greeting.epoch;
-            tracing::info!(parent = %self.addresses[number].url, depth = parent.connection.greeting.path.0.len(), "this relay follows a parent");
+            let depth = parent.connection.greeting.path.0.len();
+            tracing::info!(parent = %self.addresses[number].url, depth, "this relay follows a parent");
             if followed_before.replace(number).is_some_and(|before| before != number) {
                 self.meters.changes.increment(1);
             }
@@ -103,7 +104,7 @@ impl ParentDriver {
 
     /// Waits until a parent is there that may be followed.
     async fn connect(&mut self) -> FollowedParent {
-        let mut attempts: FuturesUnordered<Attempt> = FuturesUnordered::new();
+        let mut attempts: FuturesUnordered<ParentAttempt> = FuturesUnordered::new();
         let mut next_at = Instant::now();
         loop {
             let now = self.clock.now().mono();
@@ -142,7 +143,8 @@ impl ParentDriver {
 
     fn tell(&mut self, number: usize, fault: &ParentFault) {
         if self.log[number].take(self.clock.now()).is_some() {
-            tracing::warn!(parent = %self.addresses[number].url, reason = %fault, "a parent of this relay cannot be followed");
+            let parent = &self.addresses[number].url;
+            tracing::warn!(%parent, reason = %fault, "a parent of this relay cannot be followed");
         }
     }
 

@@ -111,8 +111,8 @@ impl RootLog {
         if items.is_empty() && self.cursor < head {
             tracing::warn!(
                 frames = head.0 - self.cursor.0,
-                "frames were overwritten before relays were given them, so relays begin with the current values, and their \
-                 clients receive `skipped`; raise ring.frames_max and ring.bytes_max"
+                "frames were overwritten before relays were given them, so relays begin with the current values, and \
+                 their clients receive `skipped`; raise ring.frames_max and ring.bytes_max"
             );
             self.begin(head, now);
             return true;

@@ -38,7 +38,7 @@ struct ServedEntry {
 
 /// A relay is too slow: what it would read next is not kept any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Overrun;
+pub struct RelayOverrun;
 
 impl ServedLog {
     pub fn new(bytes_max: usize) -> ServedLog {
@@ -73,12 +73,12 @@ impl ServedLog {
     }
 
     /// What is at this place and after it, and the next place.
-    pub(super) fn after(&self, place: u64) -> Result<(Vec<StoredBytes>, u64), Overrun> {
+    pub(super) fn after(&self, place: u64) -> Result<(Vec<StoredBytes>, u64), RelayOverrun> {
         let kept = self.lock();
         let oldest = kept.next - kept.entries.len() as u64;
         // What came before the log was begun anew is of no use to anybody.
         let place = place.max(kept.begun);
-        let Some(skipped) = place.checked_sub(oldest) else { return Err(Overrun) };
+        let Some(skipped) = place.checked_sub(oldest) else { return Err(RelayOverrun) };
         let given = give(kept.entries.range((skipped as usize).min(kept.entries.len())..));
         let next = place + given.len() as u64;
         Ok((given, next))
@@ -164,7 +164,7 @@ mod tests {
         (1..=8).for_each(|number| log.push(entry(10 + number), 100 * number));
         let (bounds, place) = log.tail();
         assert_eq!((bounds.first.0, bounds.last.0, place), (14, 18, 8));
-        assert_eq!(log.after(2), Err(Overrun));
+        assert_eq!(log.after(2), Err(RelayOverrun));
         let (given, next) = log.after(3).expect("it is kept");
         assert_eq!((sequences(&given), next), (vec![14, 15, 16, 17, 18], 8));
         assert_eq!(log.after(8), Ok((Vec::new(), 8)));

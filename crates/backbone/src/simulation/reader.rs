@@ -31,7 +31,7 @@ const PARENTS: usize = 3;
 const RING: u64 = 200;
 const FIRST_SEQUENCE: LogSequence = LogSequence(1 << 20);
 
-struct Writer {
+struct LoneWriter {
     builder: EntryBuilder,
     position: LogPosition,
     /// Of this start.
@@ -39,8 +39,8 @@ struct Writer {
     starts: u64,
 }
 
-impl Writer {
-    fn new() -> Writer {
+impl LoneWriter {
+    fn new() -> LoneWriter {
         let settings = IngesterSettings {
             node: 9,
             name: LoggedText::from(""),
@@ -49,7 +49,7 @@ impl Writer {
             deflate_over_bytes: 1024,
         };
         let position = LogPosition { epoch: 7, node: 9, ..LogPosition::EMPTY };
-        let mut writer = Writer { builder: EntryBuilder::new(settings), position, log: Vec::new(), starts: 0 };
+        let mut writer = LoneWriter { builder: EntryBuilder::new(settings), position, log: Vec::new(), starts: 0 };
         writer.start();
         writer
     }
@@ -67,7 +67,7 @@ impl Writer {
         self.write(head + 1 - next_offset);
     }
 
-    /// So many further frames, each saying its offset.
+    /// So many further frames, each with its offset.
     fn write(&mut self, frames: u64) {
         let first = self.position.next_offset;
         let frame = |offset: u64| {
@@ -100,15 +100,15 @@ impl Writer {
 
 /// What has come to a parent, of the start of the writer that it has heard of.
 #[derive(Clone, Default)]
-struct Parent {
+struct SimParent {
     start: u64,
     log: Vec<StoredBytes>,
     /// It forgets what is older.
     kept: usize,
 }
 
-impl Parent {
-    fn catch_up(&mut self, writer: &Writer, entries: usize) -> Vec<StoredBytes> {
+impl SimParent {
+    fn catch_up(&mut self, writer: &LoneWriter, entries: usize) -> Vec<StoredBytes> {
         if self.start != writer.starts {
             (self.start, self.log) = (writer.starts, Vec::new());
         }
@@ -144,12 +144,12 @@ impl Parent {
     }
 }
 
-struct Reading {
+struct ReaderRun {
     random: StdRng,
     now: Duration,
     node: Node,
-    writer: Writer,
-    parents: Vec<Parent>,
+    writer: LoneWriter,
+    parents: Vec<SimParent>,
     /// The one that is followed.
     followed: Option<usize>,
     replies: Vec<(usize, NodeEvent)>,
@@ -162,8 +162,8 @@ struct Reading {
     restarts: usize,
 }
 
-impl Reading {
-    fn new(seed: u64) -> Reading {
+impl ReaderRun {
+    fn new(seed: u64) -> ReaderRun {
         let ingester = IngesterSettings {
             node: 1,
             name: LoggedText::from(""),
@@ -174,13 +174,13 @@ impl Reading {
         let bounds = FollowerBounds { kept_bytes: 1 << 20, ahead_bytes: 1 << 16 };
         let settings = NodeSettings { ingester, bounds, role: NodeRole::Reader, priority: 0, trusts_log: false };
         let mut random = StdRng::seed_from_u64(seed);
-        let parent = |kept| Parent { kept, ..Parent::default() };
+        let parent = |kept| SimParent { kept, ..SimParent::default() };
         let parents = (0..PARENTS).map(|_| parent(random.random_range(30..500))).collect();
-        Reading {
+        ReaderRun {
             random,
             now: Duration::ZERO,
             node: Node::new(settings, Duration::ZERO),
-            writer: Writer::new(),
+            writer: LoneWriter::new(),
             parents,
             followed: None,
             replies: Vec::new(),
@@ -291,9 +291,10 @@ impl Reading {
     }
 
     fn call(&mut self, call: CallId, request: &LogRequest) {
+        let is_lost = self.chance(300);
         let reply = match self.followed {
             None => LogReply::Unavailable,
-            Some(_) if self.chance(300) => return,
+            Some(_) if is_lost => return,
             Some(number) => self.parents[number].reply(request),
         };
         let after = self.random.random_range(0..4);
@@ -327,7 +328,7 @@ fn a_reader_shows_everything_once_or_is_told_whichever_parents_it_has() {
     let (mut restarts, mut untold) = (0, 0);
     let mut offsets: BTreeMap<u64, u64> = BTreeMap::new();
     for seed in 0..seeds {
-        let mut reading = Reading::new(seed);
+        let mut reading = ReaderRun::new(seed);
         for step in 0..STEPS {
             reading.step(step + QUIET_STEPS >= STEPS);
         }
