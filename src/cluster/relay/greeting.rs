@@ -25,8 +25,8 @@ pub enum PathFault {
     #[error("this relay would follow itself, by way of its parent; name another parent in relay.parents")]
     Loop,
     #[error(
-        "expected at most {PATH_MAX} servers in a row, found more; name a parent in relay.parents that is nearer to the \
-         feed"
+        "expected at most {PATH_MAX} servers in a row, found more; name a parent in relay.parents that is nearer to \
+         the feed"
     )]
     TooLong,
 }

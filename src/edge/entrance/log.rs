@@ -61,8 +61,8 @@ fn admit(context: &AnswerContext, request: &Request<Body>) -> Result<AdmittedRel
     };
     let shown = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes()).unwrap_or_default();
     if relays.key.as_ref().is_some_and(|key| !key.is_shown_by(shown)) {
-        let message = "expected the key of this server's `relay.key_file` as `Authorization: Bearer`, found none or another \
-                       one; name a file with it in the relay's `relay.parent_key_file`";
+        let message = "expected the key of this server's `relay.key_file` as `Authorization: Bearer`, found none or \
+                       another one; name a file with it in the relay's `relay.parent_key_file`";
         return Err(
             HttpRefusal::new(StatusCode::UNAUTHORIZED, "relay_key", message).with(header::WWW_AUTHENTICATE, "Bearer")
         );

@@ -1,6 +1,6 @@
 //! A reader and its parents, driven by one seed. The writer is one server, which ends and begins its log anew; parents
-//! have as much of it as has come to them; the reader loses entries, replies and parents. What it shows is dense and the
-//! same for ever, or it is told that something is missing.
+//! have as much of it as has come to them; the reader loses entries, replies and parents. What it shows is dense and
+//! the same for ever, or it is told that something is missing.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
