@@ -13,6 +13,7 @@ mod opening;
 mod operator;
 mod parts;
 mod pausable_feed;
+pub(crate) mod relaying;
 mod reload;
 mod roles;
 mod server;
@@ -142,7 +143,11 @@ impl AppError {
                 | AppError::Recording(_)
                 | AppError::Edge(EdgeError::Tls(_))
                 | AppError::Join(
-                    JoinError::Credentials { .. } | JoinError::Nats(NatsError::Url(_) | NatsError::Credentials(_))
+                    JoinError::Credentials { .. }
+                        | JoinError::Nats(NatsError::Url(_) | NatsError::Credentials(_))
+                        | JoinError::Parent(_)
+                        | JoinError::RelayKey(_)
+                        | JoinError::NoRelayKey
                 )
         ) || matches!(self, AppError::Upstream(error) if !matches!(error, UpstreamError::Tls(_)))
     }

@@ -88,9 +88,10 @@ pub(crate) fn rehearse(config: &Config, auth: &AuthTables) -> Result<(), AppErro
     }
     EdgeSettings::new(config).load_tls(&Meters::unread()).map_err(EdgeError::Tls)?;
     if let Some(path) = &config.admin.key_file {
-        AdminKey::read(path.as_ref())?;
+        AdminKey::read("admin.key_file", path.as_ref())?;
     }
     app::clustering::check(&config.cluster)?;
+    app::relaying::check(config, auth)?;
     app::demand::bounds(config)?;
     app::demand::request_rules(config)?;
     let profile = app::profile(config)?;

@@ -11,6 +11,7 @@ mod audit;
 mod cluster;
 mod failure;
 mod man_page;
+mod serving;
 mod settings;
 mod token;
 
@@ -29,6 +30,7 @@ use self::admin::AdminOptions;
 use self::audit::AuditCommand;
 use self::cluster::ClusterOptions;
 use self::failure::CommandFailure;
+use self::serving::{log_ignored_variables, refuse_misspelt_command, serve};
 use self::settings::Settings;
 use self::token::TokenOptions;
 use crate::app::{self, AppError, ReplayOptions};
@@ -38,12 +40,11 @@ use crate::bench::plan::Plan;
 use crate::certificate;
 use crate::check::check;
 use crate::config::error::ConfigError;
-use crate::config::{self, ConfigSources, Effective, document, logs, variables};
+use crate::config::{self, ConfigSources, Effective, document, logs};
 use crate::doctor::{self, Severity};
 use crate::health;
 use crate::settings::listener::ListenAddress;
 use crate::simulator::replay::Speed;
-use crate::words::nearest::distance;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -51,6 +52,7 @@ Examples:
   fanline wss://stream.binance.com:9443/stream --subscribe btcusdt@trade --subscribe ethusdt@trade
   fanline wss://feed.example.com/ws --topic /data/symbol --listen 0.0.0.0:8080
   fanline probe wss://feed.example.com/ws             what does this feed send?
+  fanline relay wss://core.example.com                what that fanline serves, from nearer by
   fanline simulate --listen 127.0.0.1:9001            the simulated market as a feed of its own
   fanline replay capture.jsonl --speed max --loop     a recording as a feed
   fanline bench --capacity                            how many clients can this machine serve?
@@ -144,6 +146,17 @@ enum CliCommand {
         json: bool,
         #[command(flatten)]
         settings: Settings,
+    },
+    /// Serve what another fanline serves, at the same offsets; from the next parent when one is lost.
+    ///
+    /// Accepts the server's settings too. The parents have `relay.serve`.
+    #[command(override_usage = "fanline relay URL [URL…] [OPTIONS]")]
+    Relay {
+        #[command(flatten)]
+        settings: Settings,
+        /// Further parents, ws:// or wss://.
+        #[arg(value_name = "URL")]
+        parents: Vec<String>,
     },
     /// Connect to a feed, show its topics with rates and a sample, and stop.
     Probe {
@@ -247,13 +260,11 @@ fn perform(
     match command_line.command {
         None => {
             refuse_misspelt_command(&command_line.settings)?;
-            let Settings { file, flags, .. } = command_line.settings;
-            let sources = ConfigSources { file, variables: variables.clone(), flags };
-            let effective = config::load(&sources)?;
-            effective.require_feed()?;
-            let log = logs::start(&effective.config.log);
-            log_ignored_variables(&effective);
-            Ok(app::serve(effective, sources, arguments, &log)?)
+            serve(command_line.settings, arguments, &variables)
+        }
+        Some(CliCommand::Relay { mut settings, parents }) => {
+            settings.make_parents(parents);
+            serve(settings, arguments, &variables)
         }
         Some(CliCommand::Simulate { listen, seed, rate, symbols }) => {
             let mut settings = Settings::default();
@@ -360,13 +371,6 @@ fn perform(
     }
 }
 
-/// Logs the variables that were ignored, because they may have been meant for fanline.
-fn log_ignored_variables(effective: &Effective) {
-    if let Some(sentence) = variables::ignored_sentence(&effective.ignored) {
-        tracing::warn!("{sentence}");
-    }
-}
-
 /// Runs a command to its end on a new runtime.
 fn block_on<T>(command: impl Future<Output = Result<T, AppError>>) -> Result<T, CommandFailure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CommandFailure::Runtime)?;
@@ -374,25 +378,6 @@ fn block_on<T>(command: impl Future<Output = Result<T, AppError>>) -> Result<T, 
     // A name resolution in progress does not delay the end.
     runtime.shutdown_background();
     Ok(ended?)
-}
-
-/// A lone word is the URL. One that is nearly the name of a command was meant as that command.
-fn refuse_misspelt_command(settings: &Settings) -> Result<(), CommandFailure> {
-    let Some(word) = settings.flags.iter().find(|flag| flag.name == "URL").and_then(|flag| flag.words.first()) else {
-        return Ok(());
-    };
-    let commands = CommandLine::command();
-    let near = commands.get_subcommands().find(|command| distance(word, command.get_name()) <= 2);
-    match near {
-        Some(command) if command.get_name() == word => Err(CommandFailure::Usage(format!(
-            "expected the command first, found `{word}` after flags; try `fanline {word} …`"
-        ))),
-        Some(command) => Err(CommandFailure::Usage(format!(
-            "expected a URL or a command, found `{word}`; did you mean `{}`?",
-            command.get_name()
-        ))),
-        None => Ok(()),
-    }
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {

@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use kit::client::Client;
 use kit::cluster_nodes::{Feed, NODES, Nodes};
-use kit::cluster_reader::{Seen, check_equal, head};
 use kit::eventually;
 use kit::fake_feed::FakeFeed;
 use kit::program::{Program, run};
 use kit::relay::Relay;
+use kit::seen::{Seen, check_equal, head};
 use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread")]

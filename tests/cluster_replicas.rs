@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use kit::cluster_nodes::{NODES, Nodes};
-use kit::cluster_reader::{Seen, check_equal, head};
 use kit::nats::NatsServer;
 use kit::program::Program;
+use kit::seen::{Seen, check_equal, head};
 use kit::{DEADLINE, eventually};
 use serde_json::Value;
 

@@ -2,9 +2,10 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use backbone::follower::FollowerBounds;
+use backbone::follower::{FollowerBounds, NodeRole};
 use backbone::ingester::IngesterSettings;
 use backbone::node::{Node, NodeSettings};
 use feed_log::entry::LoggedText;
@@ -13,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::bus::clock::Clock;
 use crate::bus::demand::ClientInput;
+use crate::bus::feed_state::StaleReason;
 use crate::bus::history::History;
 use crate::bus::publisher::Publisher;
 use crate::bus::reader::Reader;
@@ -24,9 +26,12 @@ use crate::cluster::link::NodeLink;
 use crate::cluster::meters::ClusterMeters;
 use crate::cluster::nats::{NatsBackbone, NatsError, NatsTerms, check_urls};
 use crate::cluster::node_status::{SharedStatus, StatusView};
-use crate::cluster::runner::{BusFactory, ClusterError, FeedOrder, Joined, Joining, Runner, RunnerSigns};
-use crate::cluster::snapshots::giver::{BasisRequest, SnapshotGiver};
+use crate::cluster::relay::served_log::ServedLog;
+use crate::cluster::runner::{BusFactory, ClusterError, CutOffWords, FeedOrder, Joined, Joining, Runner, RunnerSigns};
+use crate::cluster::snapshots::giver::SnapshotGiver;
+use crate::cluster::snapshots::maker::BasisRequest;
 use crate::cluster::stream::StreamTerms;
+use crate::edge::admin_key::AdminKeyError;
 use crate::intake::upstream::{Upstream, UpstreamError};
 use crate::settings::table::{Cluster, Config};
 use crate::words::ids::Epoch;
@@ -40,7 +45,13 @@ const REMINDER: Duration = Duration::from_secs(10);
 /// Bodies of entries that are larger are deflated.
 const DEFLATE_OVER_BYTES: usize = 1024;
 /// Of the log in the memory of a node: what the ingester can append again, and what a follower keeps until a gap is read.
-const HELD_BYTES: usize = 64 << 20;
+pub(super) const HELD_BYTES: usize = 64 << 20;
+
+const CUT_OFF: CutOffWords = CutOffWords {
+    reason: StaleReason::Cluster,
+    message: "this server has no connection to the cluster's log; it goes on by itself as soon as it has",
+    remedy: "check the servers of cluster.urls",
+};
 
 /// Why a node has not joined.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +62,16 @@ pub enum JoinError {
     Nats(#[from] NatsError),
     #[error(transparent)]
     Cluster(#[from] ClusterError),
-    #[error("stopped before the cluster's log was joined")]
+    #[error("relay.parents: {0}")]
+    Parent(String),
+    #[error(transparent)]
+    RelayKey(#[from] AdminKeyError),
+    #[error(
+        "relay.key_file: expected a key where clients show tokens (`[auth]`), found none; make one with `openssl rand -hex \
+         32`, and name its file here and in the relays' `relay.parent_key_file`"
+    )]
+    NoRelayKey,
+    #[error("stopped before the log was joined")]
     Stopped,
     #[error("expected to start a runtime, found: {0}")]
     Runtime(io::Error),
@@ -65,7 +85,7 @@ pub(super) struct ClusterNode {
     held: watch::Receiver<Option<HeldFeed>>,
     term: watch::Receiver<Option<u64>>,
     /// Of other nodes that join.
-    asks: mpsc::Sender<BasisRequest>,
+    pub asks: mpsc::Sender<BasisRequest>,
     pub reader: Reader,
     pub status: StatusView,
     pub feed: mpsc::UnboundedReceiver<FeedOrder>,
@@ -78,7 +98,7 @@ pub(super) struct ClusterNode {
 pub(super) fn join(
     (config, clients): (&Config, ClientAllowance),
     (limits, history): (Limits, &History),
-    digest: &str,
+    (digest, node, served): (&str, u64, Option<Arc<ServedLog>>),
     (clock, meters): (Clock, &Meters),
 ) -> Result<Option<ClusterNode>, JoinError> {
     let settings = &config.cluster;
@@ -87,7 +107,6 @@ pub(super) fn join(
     if settings.urls.is_empty() {
         return Ok(None);
     }
-    let node: u64 = rand::random();
     let name = settings.node_name.clone().unwrap_or_else(|| format!("{node:016x}"));
     let credentials = settings.credentials_file.as_deref().map(read_credentials).transpose()?;
     let terms = NatsTerms {
@@ -126,6 +145,8 @@ pub(super) fn join(
                 told,
                 clock,
                 meters,
+                words: CUT_OFF,
+                served,
             };
             Ok::<_, JoinError>((link, members, Joining::new(runner).join().await?))
         };
@@ -237,12 +258,13 @@ fn node_settings(settings: &Cluster, (node, name): (u64, &str), digest: &str) ->
             deflate_over_bytes: DEFLATE_OVER_BYTES,
         },
         bounds: FollowerBounds { kept_bytes: HELD_BYTES, ahead_bytes: HELD_BYTES },
+        role: NodeRole::Candidate,
         priority: u32::try_from(settings.priority).unwrap_or(u32::MAX),
         trusts_log: settings.trust_log,
     }
 }
 
-fn buses((limits, history): (Limits, History), meters: Meters) -> BusFactory {
+pub(super) fn buses((limits, history): (Limits, History), meters: Meters) -> BusFactory {
     BusFactory {
         shown: Box::new(move |epoch| bus::open_with_history(epoch, limits, history.clone(), &meters)),
         // What is published there is measured where it is shown.
@@ -254,6 +276,6 @@ fn read_credentials(path: &str) -> Result<String, JoinError> {
     std::fs::read_to_string(Path::new(path)).map_err(|error| JoinError::Credentials { path: path.to_owned(), error })
 }
 
-fn mono(clock: Clock) -> Duration {
+pub(super) fn mono(clock: Clock) -> Duration {
     Duration::from_nanos(clock.now().mono_ns)
 }

@@ -1,4 +1,5 @@
-//! The bus that clients read, and who writes it: the feed of this server, its archive before that, or the cluster's log.
+//! The bus that clients read, and who writes it: the feed of this server, its archive before that, or the log of a
+//! cluster or a parent.
 
 use std::io;
 
@@ -18,6 +19,7 @@ use crate::words::ids::Epoch;
 use crate::words::metrics::Meters;
 
 use super::clustering::ClusterNode;
+use super::relaying::RelayNode;
 use super::{AppError, archiving};
 
 pub(super) struct OpenBus {
@@ -33,6 +35,8 @@ pub(super) enum BusWriter {
     Own(Box<Publisher>, ClientInput),
     /// The cluster's log, which this drives; the feed of this server publishes into the log while it is ordered to.
     Cluster(DriveNode, mpsc::UnboundedReceiver<FeedOrder>),
+    /// The log of a parent, which this drives.
+    Parent(DriveNode),
 }
 
 pub(super) type DriveNode = Box<dyn FnOnce(watch::Receiver<bool>) -> io::Result<()> + Send>;
@@ -41,7 +45,7 @@ pub(super) type DriveNode = Box<dyn FnOnce(watch::Receiver<bool>) -> io::Result<
 /// The archive cannot be used.
 pub(super) fn open(
     config: &Config,
-    (node, clients): (Option<ClusterNode>, ClientInput),
+    (node, relay, clients): (Option<ClusterNode>, Option<RelayNode>, ClientInput),
     (limits, history): (Limits, &History),
     (clock, meters): (Clock, &Meters),
 ) -> Result<OpenBus, AppError> {
@@ -50,6 +54,11 @@ pub(super) fn open(
         let cluster = Some(node.status.clone());
         let (drive, orders) = node.split(clients, clock);
         return Ok(OpenBus { reader, source: BusWriter::Cluster(Box::new(drive), orders), archive: None, cluster });
+    }
+    if let Some(relay) = relay {
+        let (reader, cluster) = (relay.reader.clone(), Some(relay.status.clone()));
+        let source = BusWriter::Parent(Box::new(relay.into_drive()));
+        return Ok(OpenBus { reader, source, archive: None, cluster });
     }
     let archive = archiving::open(config)?;
     let epoch = archive.as_ref().map_or_else(|| Epoch(rand::random()), OpenArchive::epoch);

@@ -121,6 +121,6 @@ fn credentials(target: RevocationTarget) -> RevokedCredentials {
 
 /// What the operator's calls need.
 pub(super) fn admin_parts(config: &Config, operator: ServerOperator) -> Result<AdminParts, AppError> {
-    let key = config.admin.key_file.as_ref().map(|path| AdminKey::read(path.as_ref())).transpose()?;
+    let key = config.admin.key_file.as_ref().map(|path| AdminKey::read("admin.key_file", path.as_ref())).transpose()?;
     Ok(AdminParts { operator: Arc::new(operator), key, audit_dir: config.audit.dir.as_ref().map(PathBuf::from) })
 }

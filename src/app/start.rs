@@ -21,11 +21,14 @@ use crate::app::opening::{BusWriter, OpenBus};
 use crate::app::operator::ServerOperator;
 use crate::app::parts::VitalParts;
 use crate::app::pausable_feed::{FeedControl, PausableFeed};
+use crate::app::relaying::{FollowedLog, RelayNode};
 use crate::app::reload::{Reload, ReloadMeters};
 use crate::app::roles::{serve_http, start_simulator};
 use crate::app::server::RunningServer;
 use crate::app::views::{LogTerms, OpenViews};
-use crate::app::{AppError, archiving, clustering, demand, feed_url, opening, operator, parts, profile, shards, views};
+use crate::app::{
+    AppError, archiving, clustering, demand, feed_url, opening, operator, parts, profile, relaying, shards, views,
+};
 use crate::audit::log::AuditLog;
 use crate::bus::Limits;
 use crate::bus::clock::Clock;
@@ -71,15 +74,21 @@ pub(super) fn start(
     let history = History::parse(&config.history.keep)?;
     let chosen = profile(&config)?;
     let is_for_one = is_for_one_process(&config, &chosen);
-    let (simulated, dialect) = (chosen.is_simulated(), chosen.dialect);
-    meters.gauge(&names::UPSTREAM_SIMULATED, &[]).set(f64::from(u8::from(simulated)));
+    let (is_market, dialect) = (chosen.is_simulated(), chosen.dialect);
     let limits = Limits {
         ring_frames_max: config.ring.frames_max,
         ring_bytes_max: config.ring.bytes_max,
         topics_max: config.limits.topics_max,
     };
     let rules = demand::rules(&config)?;
-    let node = clustering::join((&config, rules), (limits, &history), &digest.to_string(), (clock, &meters))?;
+    relaying::check(&config, &auth)?;
+    let (process, served) = (rand::random(), relaying::served_log(&config));
+    let own = (&*digest.to_string(), process, served.clone());
+    let node = clustering::join((&config, rules), (limits, &history), own, (clock, &meters))?;
+    let relay = relaying::join(&config, (limits, &history), (process, served.clone()), (clock, &meters))?;
+    let simulated = relay.as_ref().map_or(is_market, RelayNode::is_simulated);
+    meters.gauge(&names::UPSTREAM_SIMULATED, &[]).set(f64::from(u8::from(simulated)));
+    let followed = FollowedLog::of(node.as_ref(), relay.as_ref());
     let (client_requests, clients) = demand::open(&config, &meters)?;
     let interest = clients.interest.clone();
     if let Some(predecessor) = predecessor.as_deref_mut().filter(|_| is_for_one) {
@@ -89,7 +98,9 @@ pub(super) fn start(
         predecessor.release()?;
     }
     let OpenBus { source, reader, archive, cluster } =
-        opening::open(&config, (node, clients), (limits, &history), (clock, &meters))?;
+        opening::open(&config, (node, relay, clients), (limits, &history), (clock, &meters))?;
+    let served = (served, followed, process, simulated);
+    let (host, relays) = relaying::host(&config, served, reader.clone(), (clock, &meters))?.unzip();
     let delays = gatekeeping.views();
     let handles = BusHandles {
         view: ViewId::LIVE,
@@ -155,6 +166,7 @@ pub(super) fn start(
         gatekeeper: gatekeeping.gatekeeper.clone(),
         dialect,
         tls,
+        relays,
     };
     let edge = Edge::bind_with(edge_settings, terms, parts_of_edge, inherited)?;
     let sockets = edge.hand_over().map_err(AppError::system("keep the listening sockets for a successor"))?;
@@ -172,6 +184,14 @@ pub(super) fn start(
     }
     for worker in workers {
         parts.start("spool", move || worker.run()).map_err(AppError::system("start a spool"))?;
+    }
+    if let Some(host) = host {
+        let (runtime, stopped) = (parts::runtime().map_err(AppError::system("start a runtime"))?, stopped.clone());
+        let run = move || {
+            parts::drive(runtime, host.run(stopped));
+            Ok(())
+        };
+        parts.start("relays", run).map_err(AppError::system("start what serves relays"))?;
     }
     let mut archive_control = None;
     if let Some((archive, terms)) = archive.zip(archiving::terms(&config)) {
@@ -205,6 +225,7 @@ pub(super) fn start(
             let in_turns = feed_in_turns(orders, connect, stopped.clone());
             Box::new(move || parts::drive(runtime, feed_faults.run("feed", in_turns)))
         }
+        BusWriter::Parent(drive) => Box::new(move || drive(stopped)),
     };
     let first_phase = if predecessor.is_some() { Phase::Waiting } else { Phase::Serving };
     let (phase, phases) = watch::channel(first_phase);

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use feed_log::entry::LoggedText;
 use feed_log::entry::item::{FrameRole, LoggedFrame, LoggedItem, LoggedPayload, LoggedStatus, PayloadForm, StatusForm};
+use feed_log::entry::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX, LoggedText};
 
 use crate::bus::frame::{Frame, FrameKind, Topic};
 use crate::bus::publisher::republish::{FrameContent, GivenFrame};
 use crate::bus::publisher::{PublishError, Publisher};
+use crate::bus::reader::{FrameLookup, Reader};
 use crate::bus::retention::Retention;
 use crate::bus::topic_status::{TopicStatusKind, renumbered};
 use crate::protocol::encoding::{Payload, PayloadKind};
@@ -62,6 +63,21 @@ pub(crate) fn item_of(frame: &Frame) -> LoggedItem {
             LoggedItem::Forgotten { received_ms, topics }
         }
     }
+}
+
+/// The frames after a cursor, up to `until`, as many as fit into an entry; empty if there is none, or if the next one is
+/// gone.
+pub(crate) fn items_after(reader: &Reader, cursor: Offset, until: Offset) -> Vec<LoggedItem> {
+    let (mut items, mut bytes) = (Vec::new(), 0);
+    let mut offset = cursor;
+    while offset < until && items.len() < BATCH_ITEMS_MAX && bytes < BATCH_BYTES_MAX {
+        let FrameLookup::Hot(frame) = reader.frame(offset.next()) else { break };
+        let item = item_of(&frame);
+        bytes += item.bytes();
+        items.push(item);
+        offset = frame.offset;
+    }
+    items
 }
 
 /// None of what has no offset. Payloads are copies: a slice would keep all of its entry in memory.

@@ -25,6 +25,15 @@ impl Settings {
         }
     }
 
+    /// The URL, and these after it, are parents to follow and no feed.
+    pub(super) fn make_parents(&mut self, further: Vec<String>) {
+        let is_url = |flag: &Flag| flag.name == "URL";
+        let first = self.flags.iter().filter(|flag| is_url(flag)).flat_map(|flag| flag.words.clone());
+        let parents: Vec<String> = first.chain(further).collect();
+        self.flags.retain(|flag| !is_url(flag));
+        self.add("URL", "relay.parents", parents);
+    }
+
     /// The same flags and file for another process, which listens on its own address.
     pub(super) fn arguments(&self) -> Vec<OsString> {
         let file = self.file.iter().flat_map(|file| ["--config".into(), file.clone().into_os_string()]);

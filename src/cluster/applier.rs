@@ -4,10 +4,11 @@ use feed_log::entry::item::LoggedItem;
 use feed_log::entry::part::PartAssembly;
 use feed_log::entry::{EntryBody, LogEntry};
 
-use crate::bus::feed_state::{FeedState, StaleReason};
+use crate::bus::feed_state::FeedState;
 use crate::bus::logged::{ArchivedFrame, frame_of, hole, publish_logged, refill_logged};
 use crate::bus::publisher::Publisher;
 use crate::cluster::logged_state::feed_state;
+use crate::cluster::runner::CutOffWords;
 use crate::cluster::snapshots::PeerSnapshot;
 use crate::words::ids::Offset;
 use crate::words::stamp::Stamp;
@@ -20,6 +21,7 @@ pub struct Applier {
     /// Nobody answers for the log.
     is_cut_off: bool,
     refills: Refills,
+    words: CutOffWords,
 }
 
 /// Frames that are older than what is retained of their topics, or will be.
@@ -34,9 +36,10 @@ enum Refills {
 
 impl Applier {
     /// With a snapshot to follow, what comes before it fills the ring.
-    pub fn new(publisher: Publisher, awaits_snapshot: bool) -> Applier {
+    pub fn new(publisher: Publisher, awaits_snapshot: bool, words: CutOffWords) -> Applier {
         let refills = if awaits_snapshot { Refills::BeforeSnapshot } else { Refills::Nothing };
-        Applier { publisher, parts: PartAssembly::default(), feed: FeedState::Connecting, is_cut_off: false, refills }
+        let (parts, feed) = (PartAssembly::default(), FeedState::Connecting);
+        Applier { publisher, parts, feed, is_cut_off: false, refills, words }
     }
 
     pub fn publisher(&self) -> &Publisher {
@@ -104,12 +107,8 @@ impl Applier {
             return;
         }
         let state = if is_cut_off {
-            FeedState::Stale {
-                reason: StaleReason::Cluster,
-                since_ms: now.wall_ms,
-                message: "this server has no connection to the cluster's log; it goes on by itself as soon as it has"
-                    .to_owned(),
-            }
+            let CutOffWords { reason, message, .. } = self.words;
+            FeedState::Stale { reason, since_ms: now.wall_ms, message: message.to_owned() }
         } else {
             self.feed.clone()
         };

@@ -15,6 +15,7 @@ pub mod members;
 pub mod meters;
 pub mod nats;
 pub mod node_status;
+pub mod relay;
 pub mod runner;
 pub mod snapshots;
 pub mod stream;

@@ -1,10 +1,13 @@
 //! Drives a node: events in, commands out, and what the feed has published into the log.
 
+mod parts;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use backbone::follower::snapshot::SnapshotPlace;
+use backbone::log::StoredBytes;
 use backbone::node::{Node, NodeEvent};
 use backbone::turn::{JumpReason, NodeCommand, NodeReadiness};
 use feed_log::entry::LogEntry;
@@ -12,19 +15,18 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::bus::clock::Clock;
-use crate::bus::demand::ClientInput;
-use crate::bus::feed_state::{FeedState, StaleReason};
-use crate::bus::publisher::Publisher;
 use crate::bus::reader::Reader;
 use crate::bus::signal::doorbell::Doorbell;
 use crate::bus::signal::pulse::Pulse;
 use crate::cluster::applier::Applier;
 use crate::cluster::backbone_io::{Backbone, BackboneEvents};
-use crate::cluster::clients::held_feed::{ClientAllowance, HeldFeed};
+use crate::cluster::clients::held_feed::ClientAllowance;
 use crate::cluster::collector::Collector;
 use crate::cluster::meters::ClusterMeters;
-use crate::cluster::node_status::SharedStatus;
-use crate::cluster::snapshots::giver::BasisRequest;
+use crate::cluster::relay::served_log::ServedLog;
+use crate::cluster::runner::parts::tell_silence;
+pub use crate::cluster::runner::parts::{BusFactory, ClusterError, CutOffWords, FeedOrder, RunnerSigns};
+use crate::cluster::snapshots::maker::BasisRequest;
 use crate::cluster::snapshots::{PeerSnapshot, SnapshotBasis};
 use crate::words::ids::Epoch;
 use crate::words::stamp::Stamp;
@@ -33,34 +35,6 @@ use crate::words::stamp::Stamp;
 const TURN_MAX: Duration = Duration::from_millis(500);
 /// A stop waits this long for the last batch and for the resignation.
 const RESIGN_MAX: Duration = Duration::from_millis(500);
-
-/// Gaps that a takeover tells at most, where not every topic needs one.
-const GAPS_MAX: usize = 10_000;
-
-/// What the feed is to do.
-pub enum FeedOrder {
-    /// Connect, publish here, and read what clients want and say there.
-    Open(Box<Publisher>, ClientInput),
-    Close,
-}
-
-/// Why a node cannot go on.
-#[derive(Debug, thiserror::Error)]
-pub enum ClusterError {
-    #[error(
-        "the cluster's log has begun another epoch, because it has lost messages that nobody had kept, or has two \
-         histories; this server starts again, and its clients begin anew"
-    )]
-    EpochChanged,
-    #[error("the connection to the cluster's log has ended")]
-    Disconnected,
-}
-
-/// Makes the bus that clients read, and the one that the feed publishes into.
-pub struct BusFactory {
-    pub shown: Box<dyn Fn(Epoch) -> (Publisher, Reader) + Send>,
-    pub staged: Box<dyn Fn() -> (Publisher, Reader) + Send>,
-}
 
 pub struct Runner<B> {
     pub node: Node,
@@ -74,14 +48,9 @@ pub struct Runner<B> {
     pub told: RunnerSigns,
     pub clock: Clock,
     pub meters: ClusterMeters,
-}
-
-/// What the runner tells others of its node.
-pub struct RunnerSigns {
-    pub held: watch::Sender<Option<HeldFeed>>,
-    /// Of the ingester; none if there is none.
-    pub term: watch::Sender<Option<u64>>,
-    pub status: SharedStatus,
+    pub words: CutOffWords,
+    /// What is shown is served to relays from there.
+    pub served: Option<Arc<ServedLog>>,
 }
 
 /// A node that has not shown anything yet.
@@ -288,6 +257,7 @@ impl<B: Backbone> Core<B> {
         tracing::info!(offset, topics, "this node has what another one retains of all topics");
         if is_after_hole {
             self.runner.meters.jumps.increment(1);
+            self.serve_anew();
         }
         self.applier(snapshot.place.position.epoch).begin_with(snapshot, is_after_hole, now);
     }
@@ -295,7 +265,7 @@ impl<B: Backbone> Core<B> {
     fn drop_snapshot(&mut self, begins_anew: bool) {
         self.snapshot = None;
         self.runner.meters.snapshots_dropped.increment(1);
-        tracing::warn!("another server's snapshot does not fit the cluster's log; this server goes by the log alone");
+        tracing::warn!("another server's snapshot does not fit the log");
         if begins_anew {
             self.applier = None;
         }
@@ -306,8 +276,9 @@ impl<B: Backbone> Core<B> {
         for command in commands {
             match command {
                 NodeCommand::Log { call, request } => self.runner.backbone.request(call, request),
-                NodeCommand::Apply { entry, .. } => {
+                NodeCommand::Apply { stored, entry } => {
                     self.tell_of(&entry, now);
+                    self.serve(stored, &entry);
                     let epoch = entry.header.epoch;
                     if self.epoch().is_some_and(|known| known.0 != epoch) {
                         // An ingester that begins one does not jump.
@@ -317,12 +288,15 @@ impl<B: Backbone> Core<B> {
                         self.applier(epoch).apply(entry, now);
                     }
                 }
-                NodeCommand::Jump { reason, entry, .. } => {
+                NodeCommand::Jump { reason, stored, entry } => {
                     if reason == JumpReason::Epoch {
                         self.applier = None;
                     }
-                    self.runner.meters.jumps.increment(1);
+                    // What is shown already only comes again.
+                    self.runner.meters.jumps.increment(u64::from(reason != JumpReason::Restarted));
                     self.tell_of(&entry, now);
+                    self.serve_anew();
+                    self.serve(stored, &entry);
                     self.applier(entry.header.epoch).jump(entry, now);
                 }
                 NodeCommand::AskSnapshot => self.runner.backbone.ask_snapshot(),
@@ -341,6 +315,18 @@ impl<B: Backbone> Core<B> {
         Ok(())
     }
 
+    fn serve(&self, stored: StoredBytes, entry: &LogEntry) {
+        if let Some(served) = &self.runner.served {
+            served.push(stored, entry.header.first);
+        }
+    }
+
+    fn serve_anew(&self) {
+        if let Some(served) = &self.runner.served {
+            served.begin_anew();
+        }
+    }
+
     fn tell_of(&self, entry: &LogEntry, now: Stamp) {
         let lag_ms = now.wall_ms.saturating_sub(entry.header.sent_ms);
         self.runner.meters.applied(entry);
@@ -351,7 +337,7 @@ impl<B: Backbone> Core<B> {
         let open = || {
             let (publisher, reader) = (self.runner.buses.shown)(Epoch(epoch));
             // The newest frames come first then, and its values later.
-            (Applier::new(publisher, self.snapshot.is_some()), reader)
+            (Applier::new(publisher, self.snapshot.is_some(), self.runner.words), reader)
         };
         &mut self.applier.get_or_insert_with(open).0
     }
@@ -386,13 +372,14 @@ impl<B: Backbone> Core<B> {
         let now = self.runner.clock.now();
         self.readiness = readiness;
         match readiness {
-            NodeReadiness::Ready => tracing::info!("this node has all of the cluster's log"),
-            NodeReadiness::Joining => tracing::info!("this node reads the cluster's log"),
+            NodeReadiness::Ready => tracing::info!("this node has all of the log"),
+            NodeReadiness::Joining => tracing::info!("this node reads the log"),
             NodeReadiness::LogDown => {
-                tracing::warn!("nobody answers for the cluster's log; check the servers of cluster.urls")
+                let remedy = self.runner.words.remedy;
+                tracing::warn!("nobody answers for the log; {remedy}")
             }
             NodeReadiness::Forked => {
-                tracing::error!("the cluster's log has two histories, and this node has the one that does not go on")
+                tracing::error!("the log has two histories, and this node has the one that does not go on")
             }
         }
         if readiness == NodeReadiness::Ready {
@@ -403,16 +390,4 @@ impl<B: Backbone> Core<B> {
             applier.cut_off(readiness != NodeReadiness::Ready, now);
         }
     }
-}
-
-/// What another node has published is as old as it is, and nobody knows what came since: a gap of each topic, or, where
-/// they are very many, of those whose deltas could be applied to the wrong value.
-fn tell_silence(shown: &Publisher, feed: &mut Publisher, now: Stamp) {
-    let topics = shown.topics_or_those_of_deltas(GAPS_MAX);
-    if topics.is_empty() {
-        return;
-    }
-    feed.publish_gaps(&topics, now);
-    let message = "another server holds the feed now, and it has brought nothing yet".to_owned();
-    feed.announce(FeedState::Stale { reason: StaleReason::UpstreamDown, since_ms: now.wall_ms, message });
 }

@@ -25,7 +25,7 @@ use crate::identity::tables::AuthTables;
 use crate::settings::kind::{SettingKind, SettingValue};
 use crate::settings::listener::ListenAddress;
 use crate::settings::setting::Setting;
-use crate::settings::table::{self, Config, UpstreamSettings};
+use crate::settings::table::{self, Config, DemandMode, UpstreamSettings};
 use crate::settings::values::{Origin, Values};
 use crate::words::topic::Pattern;
 
@@ -78,7 +78,13 @@ impl Effective {
         let is_set = |setting: &Setting| *self.values.get(setting.name).1 != Origin::Default;
         let simulates = || table::all().any(|setting| setting.name.starts_with("simulate.") && is_set(setting));
         match &self.file {
-            Some(path) if url.is_none() && profile.is_none() && !self.has_simulate && !simulates() => {
+            Some(path)
+                if url.is_none()
+                    && profile.is_none()
+                    && self.config.relay.parents.is_empty()
+                    && !self.has_simulate
+                    && !simulates() =>
+            {
                 Err(Problem::NoFeed { path: path.clone() }.into())
             }
             _ => Ok(()),
@@ -230,6 +236,23 @@ fn conflicts(config: &Config, values: &Values) -> Vec<Problem> {
         let sentence = "expected no archive.dir beside cluster.urls, found one: the cluster's log keeps what a restarted \
                         server needs; remove one of the two";
         refuse("archive.dir", "archive.dir", sentence.to_owned());
+    }
+    if !config.relay.parents.is_empty() {
+        let upstream = &config.upstream;
+        for (setting, is_set, what) in [
+            ("upstream.url", upstream.url.is_some(), "its parents have the feed"),
+            ("upstream.demand", upstream.demand == DemandMode::On, "it asks nobody for topics"),
+            ("upstream.send", !upstream.send.is_empty(), "it passes nothing on to the feed"),
+            ("upstream.request", upstream.request, "it passes nothing on to the feed"),
+            ("cluster.urls", !config.cluster.urls.is_empty(), "it follows its parents"),
+            ("archive.dir", config.archive.dir.is_some(), "its parents have what it needs after a restart"),
+        ] {
+            if is_set {
+                let sentence =
+                    format!("expected no {setting} on a relay (relay.parents), found it: {what}; remove one");
+                refuse(setting, "relay.parents", sentence);
+            }
+        }
     }
     let is_nameable = |character: char| character.is_ascii_alphanumeric() || "-_".contains(character);
     if config.cluster.name.is_empty() || !config.cluster.name.chars().all(is_nameable) {

@@ -25,10 +25,11 @@ pub struct Settings {
 }
 
 /// How long this server may be behind others of its cluster; a client that is ahead waits for it, and one that is further
-/// behind has lost its log. 0 without a cluster.
+/// behind has lost its log. 0 without a cluster, and without parents.
 pub fn behind_max(config: &Config) -> Duration {
     const BEHIND_MAX: Duration = Duration::from_secs(5);
-    if config.cluster.urls.is_empty() { Duration::ZERO } else { BEHIND_MAX }
+    let is_alone = config.cluster.urls.is_empty() && config.relay.parents.is_empty();
+    if is_alone { Duration::ZERO } else { BEHIND_MAX }
 }
 
 /// How long sessions may be here without a valid credential, where one is required.

@@ -153,6 +153,7 @@ fn places(config: &Config) -> Vec<(&'static str, String, u16)> {
         None => urls.extend(feed.iter().chain(&config.upstream.fallback_urls).map(|url| ("feed", url))),
     }
     urls.extend(config.cluster.urls.iter().map(|url| ("NATS", url)));
+    urls.extend(config.relay.parents.iter().map(|url| ("parent", url)));
     let mut places = Vec::new();
     for found in urls.into_iter().filter_map(|(what, url)| place(what, url)) {
         if !places.contains(&found) {

@@ -1,4 +1,4 @@
-//! The operator's key, read from a file and compared in constant time.
+//! The key of the operator, or of relays: read from a file and compared in constant time.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -21,36 +21,44 @@ pub struct AdminKey {
 /// Why a file holds no key.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminKeyError {
-    #[error("admin.key_file: expected a readable file, found `{}`: {error}; check the path and its permissions", .path.display())]
-    Unreadable { path: PathBuf, error: io::Error },
+    #[error("{setting}: expected a readable file, found `{}`: {error}; check the path and its permissions", .path.display())]
+    Unreadable { setting: &'static str, path: PathBuf, error: io::Error },
     #[error(
-        "admin.key_file: expected a key of at least {KEY_CHARS_MIN} printable characters without spaces in `{}`, found something \
+        "{setting}: expected a key of at least {KEY_CHARS_MIN} printable characters without spaces in `{}`, found something \
          else; make one with `openssl rand -hex 32`", .path.display()
     )]
-    Unfit { path: PathBuf },
+    Unfit { setting: &'static str, path: PathBuf },
 }
 
 impl AdminKey {
-    /// Reads a key; white space around it does not count.
-    pub fn read(path: &Path) -> Result<AdminKey, AdminKeyError> {
-        let unreadable = |error| AdminKeyError::Unreadable { path: path.into(), error };
-        let mut bytes = Vec::new();
-        File::open(path).and_then(|file| file.take(KEY_BYTES_MAX + 1).read_to_end(&mut bytes)).map_err(unreadable)?;
-        let key = bytes.trim_ascii();
-        let fits = (KEY_CHARS_MIN..=KEY_BYTES_MAX as usize).contains(&key.len());
-        if !fits || !key.iter().all(u8::is_ascii_graphic) {
-            return Err(AdminKeyError::Unfit { path: path.into() });
-        }
-        Ok(AdminKey { digest: Arc::new(Sha256::digest(key).into()) })
+    /// Reads the key of a file that a setting names; white space around it does not count.
+    pub fn read(setting: &'static str, path: &Path) -> Result<AdminKey, AdminKeyError> {
+        Ok(AdminKey { digest: Arc::new(Sha256::digest(read_key(setting, path)?).into()) })
     }
 
     /// Whether the value of `Authorization` shows it. The time taken says nothing about the key: digests are compared, and
     /// all of their bytes.
-    pub(super) fn is_shown_by(&self, authorization: &[u8]) -> bool {
+    pub(in crate::edge) fn is_shown_by(&self, authorization: &[u8]) -> bool {
         let Some((scheme, key)) = authorization.split_at_checked(b"Bearer ".len()) else { return false };
         let digest: [u8; 32] = Sha256::digest(key.trim_ascii()).into();
         let differing =
             digest.iter().zip(self.digest.iter()).fold(0, |differing, (one, other)| differing | (one ^ other));
         scheme.eq_ignore_ascii_case(b"Bearer ") && differing == 0
+    }
+}
+
+/// The text of a key, for whoever shows it.
+///
+/// # Errors
+/// The file has none.
+pub fn read_key(setting: &'static str, path: &Path) -> Result<String, AdminKeyError> {
+    let unreadable = |error| AdminKeyError::Unreadable { setting, path: path.into(), error };
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(KEY_BYTES_MAX + 1).read_to_end(&mut bytes)).map_err(unreadable)?;
+    let key = bytes.trim_ascii();
+    let fits = (KEY_CHARS_MIN..=KEY_BYTES_MAX as usize).contains(&key.len()) && key.iter().all(u8::is_ascii_graphic);
+    match std::str::from_utf8(key) {
+        Ok(key) if fits => Ok(key.to_owned()),
+        _ => Err(AdminKeyError::Unfit { setting, path: path.into() }),
     }
 }

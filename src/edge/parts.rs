@@ -8,6 +8,7 @@ use crate::access::operator::OperatorCalls;
 use crate::audit::log::AuditLog;
 use crate::bus::signal::pulse::Vitals;
 use crate::bus::views::Views;
+use crate::cluster::relay::host::RelayEntrance;
 use crate::delivery::handoff::Handoff;
 use crate::edge::admin_key::AdminKey;
 use crate::edge::exposition::Exposition;
@@ -34,6 +35,16 @@ pub struct EdgeParts {
     pub dialect: Option<Arc<Dialect>>,
     /// For the listeners that speak TLS.
     pub tls: Option<Arc<TlsFiles>>,
+    /// None: no relay may follow this server.
+    pub relays: Option<RelayAdmission>,
+}
+
+/// How relays are let in.
+#[derive(Clone)]
+pub struct RelayAdmission {
+    pub entrance: RelayEntrance,
+    /// None: they need not show one.
+    pub key: Option<AdminKey>,
 }
 
 /// What the calls need from the rooms below.

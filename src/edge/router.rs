@@ -9,7 +9,7 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post};
 
-use crate::edge::entrance::{agreement, dialect, event_stream, websocket};
+use crate::edge::entrance::{agreement, dialect, event_stream, log, websocket};
 use crate::edge::http::admin;
 use crate::edge::http::answer::{HttpRefusal, not_found};
 use crate::edge::http::context;
@@ -24,12 +24,14 @@ const POLICY: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-
 /// Routes for everyone; `/metrics` only if `with_metrics`.
 pub(in crate::edge) fn public(context: &Arc<AnswerContext>, with_metrics: bool) -> Router {
     for reason in
-        [&agreement::REASONS[..], &origins::REASONS, &context::REASONS, &[admin::REASON, poll::REASON]].concat()
+        [&agreement::REASONS[..], &origins::REASONS, &context::REASONS, &log::REASONS, &[admin::REASON, poll::REASON]]
+            .concat()
     {
         context.meters.counter(&names::REFUSALS, &[("reason", reason)]).increment(0);
     }
     let router = Router::new()
         .route("/v1/ws", get(websocket::answer).options(origins::preflight))
+        .route("/v1/log", get(log::answer))
         .route("/v1/sse", get(event_stream::answer).options(origins::preflight))
         .route("/v1/topics", get(topics::topics).options(origins::preflight))
         .route("/v1/snapshot", get(topics::snapshot).options(origins::preflight))
@@ -99,8 +101,9 @@ async fn finish(State(context): State<Arc<AnswerContext>>, request: Request, nex
 
 /// Value of the `route` label: bounded, whatever paths are requested.
 fn route(path: &str) -> &'static str {
-    const EXACT: [&str; 10] = [
+    const EXACT: [&str; 11] = [
         "/v1/ws",
+        "/v1/log",
         "/v1/sse",
         "/v1/topics",
         "/v1/snapshot",

@@ -167,6 +167,24 @@ settings! {
         release: Duration = Is("15s"), duration(Duration::from_secs(1), Duration::from_secs(60)),
             "The feed is given up when the log has confirmed nothing for this long.";
     }
+    relay RelaySettings "Servers that follow another server instead of a feed, and those that are followed (docs/RELAY.md)." {
+        parents: Vec<String> = Is(""), SettingKind::List,
+            "Servers to follow, such as `wss://core.example.com`; `fanline relay URL …` sets it. One of them is followed, and another one when it is lost. All have the same feed: one is a relay of the other, or they are of one cluster, or relays of one server. Empty: this server has a feed of its own.";
+        parent_key_file: Option<String> = Unset("/run/secrets/fanline-relay-key"), SettingKind::Text,
+            "File with the key that the parents ask for: their `relay.key_file`.";
+        shuffle: bool = Is("false"), SettingKind::Switch,
+            "Begin with any of the parents instead of the first, so that many relays spread over them.";
+        silence_max: Duration = Is("750ms"), duration(Duration::from_millis(300), Duration::from_secs(60)),
+            "A parent that sends nothing for this long is left. Each sends something every 250ms.";
+        serve: bool = Is("false"), SettingKind::Switch,
+            "Whether relays may follow this server, at `/v1/log`. They receive all of the feed at once, whatever clients may see here.";
+        key_file: Option<String> = Unset("/run/secrets/fanline-relay-key"), SettingKind::Text,
+            "File with the key that relays must show, needed where clients show tokens (`[auth]`). Unset: whoever reaches this server may follow it.";
+        children_max: usize = Is("64"), count(1, 10_000),
+            "Relays at a time; a further one is refused.";
+        log_bytes_max: usize = Is("64MiB"), bytes(MIB, 64 * GIB),
+            "Bytes of the newest messages that are kept for relays. One that was away for longer, or is slower, goes on with the current values, and its clients receive `skipped`.";
+    }
     history HistorySettings "What clients that join receive besides the current values." {
         keep: Vec<String> = Is(""), SettingKind::List,
             "Topics that keep their last messages instead of only the newest, as `PATTERN=COUNT` with a count up to 1000, such as `chat.*=50`. The first matching pattern counts.";

@@ -217,6 +217,19 @@ declare! {
         CLUSTER_LOST = Counter "fanline_cluster_lost_frames_total" []
             "Frames of the feed that were overwritten because the log was away. Clients receive `gap`.";
     }
+    "Relays" {
+        RELAYS = Gauge "fanline_relays" []
+            "Relays that follow this server. Bound: relay.children_max.";
+        RELAYS_ENDED = Counter "fanline_relays_ended_total"
+            [reason: ["closed", "too_slow", "malformed", "loop", "stopped"]]
+            "Relays that follow this server no longer. `closed`: by themselves, or the connection was lost; `too_slow`: what would follow is not kept any more (relay.log_bytes_max), or nothing was taken for 10 s.";
+        RELAY_PARENT_UP = Gauge "fanline_relay_parent_up" []
+            "1 while this relay is connected to a parent, else 0; 0 on a server that is no relay.";
+        RELAY_PARENT_CHANGES = Counter "fanline_relay_parent_changes_total" []
+            "Times when this relay went from one parent to another.";
+        RELAY_DEPTH = Gauge "fanline_relay_depth" []
+            "Servers between this one and the feed: 0 where this server is no relay.";
+    }
     "Identity" {
         AUTH_CREDENTIALS = Counter "fanline_auth_credentials_total"
             [result: [
@@ -272,7 +285,7 @@ declare! {
                 "too_many_sessions_per_address", "feed_stale", "origin", "host",
                 "too_many_answers", "too_many_answers_per_address", "too_many_requests", "audit_full", "admin",
                 "token_in_url", "too_many_unauthenticated", "too_many_polls",
-                "unauthenticated"
+                "unauthenticated", "relay_off", "relay_key", "relay_loop", "relay_too_deep", "too_many_relays"
             ]]
             "Requests refused: upgrades, pages and hosts that are not allowed, and answers without room.";
         HTTP_CONNECTIONS = Gauge "fanline_http_connections" [state: ["pending", "busy", "idle"]]

@@ -95,6 +95,7 @@ pub fn parts_with_ring(ring_frames_max: usize) -> (EdgeParts, Publisher, mpsc::U
             gatekeeper: Arc::new(Open),
             dialect: None,
             tls: None,
+            relays: None,
         },
         publisher,
         newcomers,

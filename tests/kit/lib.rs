@@ -8,7 +8,6 @@ pub mod bystander;
 pub mod certificate;
 pub mod client;
 pub mod cluster_nodes;
-pub mod cluster_reader;
 pub mod decoding;
 pub mod document;
 pub mod edge;
@@ -26,6 +25,7 @@ pub mod raw_client;
 pub mod real_proxy;
 pub mod relay;
 pub mod scripted_feed;
+pub mod seen;
 pub mod stacks;
 pub mod stock_client;
 #[path = "../../crates/shared-deflate/fuzz/src/strict_inflater.rs"]

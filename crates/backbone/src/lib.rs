@@ -13,6 +13,7 @@ pub mod ingester;
 pub mod kept;
 pub mod log;
 pub mod node;
+pub mod parents;
 mod planted;
 pub mod position;
 #[cfg(test)]

@@ -11,7 +11,7 @@ use feed_log::entry::term::TermReason;
 
 use crate::election::{Election, ElectionSettings};
 use crate::follower::snapshot::SnapshotPlace;
-use crate::follower::{FollowerBounds, LogFollower, Standing, TailedEntry};
+use crate::follower::{FollowerBounds, LogFollower, NodeRole, Standing, TailedEntry};
 use crate::hello::{HELLO_EVERY, NodeHello, Peers};
 use crate::ingester::{Ingester, IngesterSettings, Reign};
 use crate::log::{CallId, LogReply, StoredBytes};
@@ -30,6 +30,7 @@ const LOG_DOWN: Duration = Duration::from_secs(2);
 pub struct NodeSettings {
     pub ingester: IngesterSettings,
     pub bounds: FollowerBounds,
+    pub role: NodeRole,
     /// Nodes of a higher one take over first.
     pub priority: u32,
     /// The log has never lost what it has acknowledged.
@@ -87,18 +88,20 @@ pub struct Node {
 
 impl Node {
     pub fn new(settings: NodeSettings, now: Duration) -> Node {
-        let NodeSettings { priority, trusts_log, .. } = settings;
+        let NodeSettings { priority, trusts_log, role, .. } = settings;
+        let is_reader = role == NodeRole::Reader;
         let election = ElectionSettings { node: settings.ingester.node, priority, trusts_log };
         Node {
-            follower: LogFollower::new(settings.bounds, now),
+            follower: LogFollower::new(settings.bounds, role, now),
             settings,
             peers: Peers::default(),
             election: Election::new(election, now),
             ingester: None,
             out: Outbox::default(),
             turned_at: now,
-            hello_at: now,
-            claims_from: Some(now),
+            // A reader is no news to anybody.
+            hello_at: if is_reader { Duration::MAX } else { now },
+            claims_from: (!is_reader).then_some(now),
             readiness: NodeReadiness::Joining,
         }
     }
@@ -113,8 +116,11 @@ impl Node {
     }
 
     /// Whether the ingester of the newest term lives: this node is it, or has heard of it lately. If not, the next thing in
-    /// the log may be another epoch.
+    /// the log may be another epoch. A reader goes by its parent.
     pub fn knows_ingester(&self, now: Duration) -> bool {
+        if self.settings.role == NodeRole::Reader {
+            return true;
+        }
         let position = self.follower.position();
         self.reign().is_some() || (!position.is_resigned && self.peers.is_alive(position.node, now))
     }
@@ -152,6 +158,7 @@ impl Node {
     pub fn deadline(&self) -> Duration {
         let role = match &self.ingester {
             Some(ingester) => ingester.deadline(),
+            None if self.settings.role == NodeRole::Reader => self.follower.deadline(),
             None => self.follower.deadline().min(self.election.deadline()),
         };
         role.min(self.hello_at)
@@ -213,6 +220,7 @@ impl Node {
                     self.after(reign, now);
                 }
             }
+            NodeEvent::HellosAsked if self.settings.role == NodeRole::Reader => {}
             NodeEvent::HellosAsked => self.hello_at = now,
             NodeEvent::ForkReported { epoch } => {
                 let is_current = epoch == self.follower.position().epoch;
@@ -238,6 +246,7 @@ impl Node {
         let turn = &mut Turn { now, wall_ms, out: &mut self.out };
         match &mut self.ingester {
             Some(ingester) => ingester.tick(&self.follower, turn),
+            None if self.settings.role == NodeRole::Reader => self.follower.tick(turn),
             None => {
                 self.follower.tick(turn);
                 if let Some(claim) = self.election.tick(&self.follower, &self.peers, turn).filter(|_| may_claim) {
@@ -279,7 +288,9 @@ impl Node {
 
     fn tell_readiness(&mut self, now: Duration) {
         let is_heard = now.saturating_sub(self.follower.heard_at()) < LOG_DOWN;
-        let answers = is_heard || (self.ingester.is_none() && self.follower.answers_since().is_some());
+        // A parent may answer for a log that it is cut off from itself.
+        let may_be_quiet = self.ingester.is_none() && self.settings.role == NodeRole::Candidate;
+        let answers = is_heard || (may_be_quiet && self.follower.answers_since().is_some());
         let readiness = match self.follower.standing() {
             Standing::Joining => NodeReadiness::Joining,
             Standing::Forked => NodeReadiness::Forked,

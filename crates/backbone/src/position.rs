@@ -54,6 +54,8 @@ impl LogPosition {
         }
         let is_next = header.epoch == self.epoch && header.first == self.next_offset;
         match &entry.body {
+            // What begins later than the feed is where a reader starts, and continues nothing.
+            EntryBody::Term(_) if *self == LogPosition::EMPTY => header.first == self.next_offset,
             EntryBody::Term(_) => header.term > self.term && (is_next || header.epoch != self.epoch),
             EntryBody::Batch(_) | EntryBody::Part(_) => {
                 is_next && header.term == self.term && header.node == self.node && !self.is_resigned

@@ -6,7 +6,7 @@ use feed_log::chain::Chain;
 use feed_log::entry::LogEntry;
 
 use crate::hello::NodeHello;
-use crate::log::{CallId, LogRequest, LogSequence};
+use crate::log::{CallId, LogRequest, StoredBytes};
 use crate::planted::{PlantedFault, is_planted};
 
 /// What a node wants done, in order.
@@ -15,10 +15,10 @@ pub enum NodeCommand {
     /// The reply comes as [`crate::node::NodeEvent::Replied`].
     Log { call: CallId, request: LogRequest },
     /// Committed, and the next of all: show it.
-    Apply { sequence: LogSequence, entry: LogEntry },
+    Apply { stored: StoredBytes, entry: LogEntry },
     /// What was before this entry cannot be had from the log, and no other node has it: go on with this entry. Clients are
     /// told what they miss.
-    Jump { reason: JumpReason, sequence: LogSequence, entry: LogEntry },
+    Jump { reason: JumpReason, stored: StoredBytes, entry: LogEntry },
     /// Ask the other nodes for a snapshot: [`crate::node::NodeEvent::SnapshotFound`] or
     /// [`crate::node::NodeEvent::NoSnapshot`].
     AskSnapshot,
@@ -54,6 +54,9 @@ pub enum JumpReason {
     Hole,
     /// Another epoch has begun.
     Epoch,
+    /// The writer has begun its log anew, and goes on in the same epoch: what is shown already comes again at its offsets,
+    /// and nothing is missing. Only a reader meets this.
+    Restarted,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

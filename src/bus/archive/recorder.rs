@@ -20,8 +20,8 @@ use crate::bus::archive::meters::{ArchiveFailure, ArchiveMeters};
 use crate::bus::archive::reservation::Reservation;
 use crate::bus::frame::Frame;
 use crate::bus::log::snapshot::{Snapshot, TopicChoice};
-use crate::bus::logged::item_of;
-use crate::bus::reader::{FrameLookup, Reader};
+use crate::bus::logged::{item_of, items_after};
+use crate::bus::reader::Reader;
 use crate::words::ids::{Epoch, Offset};
 use crate::words::rate_limited_log::RateLimitedLog;
 use crate::words::stamp::Stamp;
@@ -163,30 +163,16 @@ impl Recorder {
             if self.cursor >= until {
                 return Ok(false);
             }
-            match self.gather(until) {
-                Some(items) => {
-                    let (first, count) = (self.cursor.next(), items.len() as u64);
-                    self.append(first, &EntryBody::Batch(items), now)?;
-                    self.cursor = Offset(self.cursor.0 + count);
-                }
-                None => self.start_over(now),
+            let items = items_after(&self.reader, self.cursor, until);
+            if items.is_empty() {
+                self.start_over(now);
+                continue;
             }
+            let (first, count) = (self.cursor.next(), items.len() as u64);
+            self.append(first, &EntryBody::Batch(items), now)?;
+            self.cursor = Offset(self.cursor.0 + count);
         }
         Ok(true)
-    }
-
-    /// The next frames, at least one; none if the ring has overrun the recorder.
-    fn gather(&self, until: Offset) -> Option<Vec<LoggedItem>> {
-        let (mut items, mut bytes) = (Vec::new(), 0);
-        let mut offset = self.cursor;
-        while offset < until && items.len() < BATCH_ITEMS_MAX && bytes < BATCH_BYTES_MAX {
-            let FrameLookup::Hot(frame) = self.reader.frame(offset.next()) else { break };
-            let item = item_of(&frame);
-            bytes += item.bytes();
-            items.push(item);
-            offset = frame.offset;
-        }
-        (!items.is_empty()).then_some(items)
     }
 
     /// Frames are gone from the ring: what they left of their topics opens another segment.

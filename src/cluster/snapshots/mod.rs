@@ -1,4 +1,4 @@
-//! What is retained of all topics, from a server that has it to one that joins, over NATS.
+//! What is retained of all topics, from a server that has it to one that joins: over NATS, or from a parent to a relay.
 //!
 //! | subject | carries |
 //! |---|---|
@@ -10,6 +10,7 @@
 //! thread of its own, and gives it to all that ask meanwhile. `backbone` decides whether it counts.
 
 pub mod giver;
+pub mod maker;
 mod offer;
 pub mod taker;
 

@@ -22,6 +22,26 @@ const ASK_AGAIN: Duration = Duration::from_millis(50);
 /// Servers that are asked, one after the other, where one cannot be understood or is lost.
 const TRIES: usize = 3;
 
+/// A server that is asked for its offer, by nothing, or for a piece of it. None if it is gone.
+pub trait SnapshotSource: Sync {
+    fn ask(&self, request: Bytes) -> impl Future<Output = Option<Bytes>> + Send;
+}
+
+/// A server of the cluster.
+struct ClusterSource<'l> {
+    link: &'l NodeLink,
+    subject: String,
+}
+
+impl SnapshotSource for ClusterSource<'_> {
+    async fn ask(&self, request: Bytes) -> Option<Bytes> {
+        match self.link.ask(&self.subject, request, ANSWER_MAX).await {
+            LinkReply::Answered(answer) => Some(answer),
+            LinkReply::NoResponders | LinkReply::Lost => None,
+        }
+    }
+}
+
 /// None if no server has one that can be read.
 pub async fn take(link: NodeLink) -> Option<PeerSnapshot> {
     match timeout(TAKE_MAX, try_some(&link)).await {
@@ -42,7 +62,7 @@ async fn try_some(link: &NodeLink) -> Option<PeerSnapshot> {
                 LinkReply::Lost => is_there = true,
                 LinkReply::Answered(answer) => {
                     is_there = true;
-                    match take_from(link, &answer).await {
+                    match take_from_node(link, &answer).await {
                         Ok(snapshot) => return Some(snapshot),
                         Err(problem) => tracing::warn!(problem, "another server's snapshot is of no use"),
                     }
@@ -57,11 +77,18 @@ async fn try_some(link: &NodeLink) -> Option<PeerSnapshot> {
     None
 }
 
-/// From the server that has answered so. The error is a sentence.
-async fn take_from(link: &NodeLink, answer: &[u8]) -> Result<PeerSnapshot, String> {
-    let unreadable = || "its offer cannot be read".to_owned();
-    let (node, mut answer) = read_answer(answer).ok_or_else(unreadable)?;
-    let subject = format!("snapshot.{node}");
+async fn take_from_node(link: &NodeLink, answer: &[u8]) -> Result<PeerSnapshot, String> {
+    let (node, _) = read_answer(answer).ok_or_else(unreadable)?;
+    take_from(&ClusterSource { link, subject: format!("snapshot.{node}") }, answer).await
+}
+
+fn unreadable() -> String {
+    "its offer cannot be read".to_owned()
+}
+
+/// From the server that has answered so when it was asked for its offer. The error is a sentence.
+pub async fn take_from(source: &impl SnapshotSource, answer: &[u8]) -> Result<PeerSnapshot, String> {
+    let (_, mut answer) = read_answer(answer).ok_or_else(unreadable)?;
     let asked_at = Instant::now();
     let offer = loop {
         match answer {
@@ -70,29 +97,32 @@ async fn take_from(link: &NodeLink, answer: &[u8]) -> Result<PeerSnapshot, Strin
             OfferAnswer::Wait if asked_at.elapsed() > READY_MAX => return Err("it is not ready in time".to_owned()),
             OfferAnswer::Wait => sleep(ASK_AGAIN).await,
         }
-        let LinkReply::Answered(next) = link.ask(&subject, Bytes::new(), ANSWER_MAX).await else {
-            return Err("the server is gone".to_owned());
-        };
+        let next = source.ask(Bytes::new()).await.ok_or_else(gone)?;
         answer = read_answer(&next).ok_or_else(unreadable)?.1;
     };
     if offer.bytes > SNAPSHOT_BYTES_MAX {
         return Err(format!("expected at most {SNAPSHOT_BYTES_MAX} bytes, found {}", offer.bytes));
     }
-    let bytes = take_pieces(link, &subject, &offer).await?;
+    let bytes = take_pieces(source, &offer).await?;
     read(offer, bytes).await
 }
 
-async fn take_pieces(link: &NodeLink, subject: &str, offer: &SnapshotOffer) -> Result<Bytes, String> {
+fn gone() -> String {
+    "the server is gone".to_owned()
+}
+
+async fn take_pieces(source: &impl SnapshotSource, offer: &SnapshotOffer) -> Result<Bytes, String> {
     // Memory is taken as it comes, not as it is announced.
     let mut bytes = BytesMut::new();
     while bytes.len() < offer.bytes {
-        let request = write_piece_request(offer.number, bytes.len());
-        match link.ask(subject, request, ANSWER_MAX).await {
-            LinkReply::Answered(piece) if piece.is_empty() => return Err("it is given no longer".to_owned()),
-            LinkReply::Answered(piece) if bytes.len() + piece.len() <= offer.bytes => bytes.extend_from_slice(&piece),
-            LinkReply::Answered(_) => return Err("it is longer than was said".to_owned()),
-            LinkReply::NoResponders | LinkReply::Lost => return Err("the server is gone".to_owned()),
+        let piece = source.ask(write_piece_request(offer.number, bytes.len())).await.ok_or_else(gone)?;
+        if piece.is_empty() {
+            return Err("it is given no longer".to_owned());
         }
+        if bytes.len() + piece.len() > offer.bytes {
+            return Err("it is longer than was said".to_owned());
+        }
+        bytes.extend_from_slice(&piece);
     }
     Ok(bytes.freeze())
 }

@@ -62,6 +62,11 @@ impl Handshake {
         self.deflate
     }
 
+    /// Whether the client offers one of the server's subprotocols.
+    pub(crate) fn has_subprotocol(&self) -> bool {
+        self.subprotocol.is_some()
+    }
+
     /// `101 Switching Protocols` (RFC 6455 section 4.2.2).
     pub(crate) fn response(self) -> Response<Body> {
         let mut response = Response::new(Body::empty());

@@ -4,5 +4,6 @@ pub(crate) mod agreement;
 pub(crate) mod dialect;
 pub(crate) mod event_stream;
 pub(crate) mod handshake;
+pub(crate) mod log;
 pub(crate) mod query;
 pub(crate) mod websocket;

@@ -19,7 +19,7 @@ use crate::edge::http::poll::waiting::WaitingPolls;
 use crate::edge::http::shared_answers::{Answers, Denied};
 use crate::edge::http::terms::EdgeTerms;
 use crate::edge::http::topics;
-use crate::edge::parts::{Adopt, EdgeParts};
+use crate::edge::parts::{Adopt, EdgeParts, RelayAdmission};
 use crate::edge::phase::Phase;
 use crate::edge::settings::Settings;
 use crate::profile::downstream::Dialect;
@@ -46,6 +46,7 @@ pub(in crate::edge) struct AnswerContext {
     pub polls: Arc<WaitingPolls>,
     pub behind_max: Duration,
     pub simulated: bool,
+    pub relays: Option<RelayAdmission>,
 }
 
 /// Values of the `reason` label of `fanline_refusals_total` for refused answers.
@@ -85,6 +86,7 @@ impl AnswerContext {
             assets: Assets::load(),
             behind_max: settings.behind_max,
             simulated: settings.simulated,
+            relays: parts.relays,
         }
     }
 

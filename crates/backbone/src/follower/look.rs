@@ -6,7 +6,7 @@ use feed_log::chain::Chain;
 use feed_log::entry::LogEntry;
 
 use crate::follower::scan::{Known, LogScan, ScanVerdict, UnknownEntry};
-use crate::follower::{DOUBTS, LogFollower, QUIET, Standing};
+use crate::follower::{DOUBTS, LogFollower, NodeRole, QUIET, Standing};
 use crate::log::{CallId, LogBounds, LogRange, LogReply, LogRequest, LogSequence, StoredBytes};
 use crate::position::LogPosition;
 use crate::turn::{JumpReason, NodeCommand, Turn};
@@ -128,7 +128,7 @@ impl LogFollower {
         } else if self.position == LogPosition::EMPTY {
             self.jump(JumpReason::Joined, unknown, turn);
             scan.see(Known::Last);
-        } else if unknown.entry.header.term >= self.position.term {
+        } else if unknown.entry.header.term >= self.position.term || self.role == NodeRole::Reader {
             scan.see_foreign(unknown, &self.position);
         }
     }
@@ -151,14 +151,21 @@ impl LogFollower {
             }
             ScanVerdict::ReadWhole => self.ask(true, turn),
             ScanVerdict::NewEpoch(unknown) => self.jump(JumpReason::Epoch, unknown, turn),
-            ScanVerdict::Unread | ScanVerdict::Hole(..) | ScanVerdict::Fork if self.doubts < DOUBTS => self.doubts += 1,
+            ScanVerdict::Restarted(unknown) if self.role == NodeRole::Reader => {
+                self.jump(JumpReason::Restarted, unknown, turn);
+            }
+            ScanVerdict::Unread | ScanVerdict::Hole(..) | ScanVerdict::Fork | ScanVerdict::Restarted(..)
+                if self.doubts < DOUBTS =>
+            {
+                self.doubts += 1;
+            }
             ScanVerdict::Unread => {
                 if self.has_reached_snapshot(turn) {
                     self.standing = Standing::Level;
                 }
             }
             ScanVerdict::Hole(unknown) if self.standing != Standing::Forked => self.meet_hole(unknown, turn),
-            ScanVerdict::Hole(..) | ScanVerdict::Fork => {
+            ScanVerdict::Hole(..) | ScanVerdict::Fork | ScanVerdict::Restarted(..) => {
                 self.standing = Standing::Forked;
                 turn.out.push(NodeCommand::ReportFork { epoch: self.position.epoch });
             }

@@ -26,8 +26,6 @@ use crate::turn::{JumpReason, NodeCommand, Turn};
 
 /// The log is looked at when nothing came for this long: two beats of the ingester.
 const QUIET: Duration = Duration::from_millis(1000);
-/// No reply for this long means that nobody answers.
-const REPLY: Duration = Duration::from_millis(500);
 /// Looks that find another history, or a hole, before it is believed: a replica may be behind.
 const DOUBTS: u32 = 3;
 
@@ -37,6 +35,34 @@ pub struct FollowerBounds {
     pub kept_bytes: usize,
     /// Entries that came too early.
     pub ahead_bytes: usize,
+}
+
+/// What a node is to the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeRole {
+    /// It takes over when the ingester is gone.
+    Candidate,
+    /// It only reads, by way of a parent, which always has a snapshot. The log may be that of one writer, which begins it
+    /// anew at each start, and goes on at the same offsets if it has kept them.
+    Reader,
+}
+
+impl NodeRole {
+    /// No reply for this long means that nobody answers. A parent may be far away, and says itself when it is gone.
+    fn reply_max(self) -> Duration {
+        match self {
+            NodeRole::Candidate => Duration::from_millis(500),
+            NodeRole::Reader => Duration::from_secs(5),
+        }
+    }
+
+    /// A node goes on without a snapshot if it has none by then; a reader asks again.
+    fn snapshot_max(self) -> Duration {
+        match self {
+            NodeRole::Candidate => Duration::from_secs(30),
+            NodeRole::Reader => Duration::from_secs(600),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +87,7 @@ pub enum TailedEntry {
 
 #[derive(Debug)]
 pub struct LogFollower {
+    role: NodeRole,
     position: LogPosition,
     kept: KeptEntries,
     ahead: AheadEntries,
@@ -82,8 +109,9 @@ pub struct LogFollower {
 }
 
 impl LogFollower {
-    pub fn new(bounds: FollowerBounds, now: Duration) -> LogFollower {
+    pub fn new(bounds: FollowerBounds, role: NodeRole, now: Duration) -> LogFollower {
         LogFollower {
+            role,
             position: LogPosition::EMPTY,
             kept: KeptEntries::new(bounds.kept_bytes),
             ahead: AheadEntries::new(bounds.ahead_bytes),
@@ -185,11 +213,11 @@ impl LogFollower {
     /// Applies an entry that continues the position.
     pub fn take(&mut self, stored: StoredBytes, entry: LogEntry, turn: &mut Turn) {
         self.position = LogPosition::after(stored.sequence, &entry);
-        self.kept.push(KeptEntry { chain: entry.chain, bytes: stored.bytes });
+        self.kept.push(KeptEntry { chain: entry.chain, bytes: stored.bytes.clone() });
         self.doubts = 0;
         self.hear(turn.now);
         self.sequences.add(stored.sequence, &entry);
-        turn.out.push(NodeCommand::Apply { sequence: stored.sequence, entry });
+        turn.out.push(NodeCommand::Apply { stored, entry });
         self.pass(turn);
     }
 
@@ -231,7 +259,7 @@ impl LogFollower {
         let UnknownEntry { stored, entry } = unknown;
         self.position = LogPosition::after(stored.sequence, &entry);
         self.kept.clear();
-        self.kept.push(KeptEntry { chain: entry.chain, bytes: stored.bytes });
+        self.kept.push(KeptEntry { chain: entry.chain, bytes: stored.bytes.clone() });
         (self.standing, self.doubts, self.is_witness) = (Standing::Joining, 0, false);
         self.hear(turn.now);
         self.sequences.clear();
@@ -239,7 +267,7 @@ impl LogFollower {
         if reason == JumpReason::Epoch {
             self.forget_snapshot(turn);
         }
-        turn.out.push(NodeCommand::Jump { reason, sequence: stored.sequence, entry });
+        turn.out.push(NodeCommand::Jump { reason, stored, entry });
         self.pass(turn);
         self.take_ahead(turn);
         self.look_soon(turn.now);
@@ -272,7 +300,7 @@ impl LogFollower {
         let look = match &self.look {
             Look::None if !self.may_look() => Duration::MAX,
             Look::None => self.look_at,
-            Look::Bounds { since, .. } | Look::Read { since, .. } => *since + REPLY,
+            Look::Bounds { since, .. } | Look::Read { since, .. } => *since + self.role.reply_max(),
         };
         self.snapshot_deadline().map_or(look, |deadline| deadline.min(look))
     }
@@ -282,7 +310,7 @@ impl LogFollower {
         match &self.look {
             Look::None if !self.may_look() => {}
             Look::None if turn.now >= self.look_at => self.ask(false, turn),
-            Look::Bounds { since, .. } | Look::Read { since, .. } if turn.now >= *since + REPLY => {
+            Look::Bounds { since, .. } | Look::Read { since, .. } if turn.now >= *since + self.role.reply_max() => {
                 self.is_unanswered(turn.now);
             }
             _ => {}

@@ -1,7 +1,8 @@
 //! What a look at the log has found so far, and what it means for a node that stands somewhere.
 
-use feed_log::entry::LogEntry;
+use feed_log::chain::Chain;
 use feed_log::entry::header::EntryHeader;
+use feed_log::entry::{EntryBody, LogEntry};
 
 use crate::log::{LogBounds, LogSequence, StoredBytes};
 use crate::position::LogPosition;
@@ -47,6 +48,8 @@ struct ForeignEntries {
     of_epoch: UnknownEntry,
     /// The first that is not before the node's next offset.
     ahead: Option<UnknownEntry>,
+    /// The newest with which a log of the node's epoch begins.
+    beginning: Option<UnknownEntry>,
 }
 
 #[derive(Debug)]
@@ -63,6 +66,8 @@ pub enum ScanVerdict {
     NewEpoch(UnknownEntry),
     /// Entries are missing; this one is the first after them.
     Hole(UnknownEntry),
+    /// The log begins anew with this entry, and has all that the node lacks.
+    Restarted(UnknownEntry),
     /// The log goes on with another history.
     Fork,
 }
@@ -93,17 +98,22 @@ impl LogScan {
         let header = unknown.entry.header;
         let is_ahead = header.epoch == position.epoch && header.first >= position.next_offset;
         let ahead = is_ahead.then(|| unknown.clone());
+        let begins = header.chain_before == Chain::START && matches!(unknown.entry.body, EntryBody::Term(_));
+        let begins = begins && header.epoch == position.epoch && header.first <= position.next_offset;
+        let beginning = begins.then(|| unknown.clone());
         match &mut self.foreign {
             Some(foreign) => {
                 if foreign.newest.epoch != header.epoch {
                     foreign.of_epoch = unknown;
                 }
                 foreign.ahead = foreign.ahead.take().or(ahead);
+                foreign.beginning = beginning.or(foreign.beginning.take());
                 foreign.newest = header;
             }
             None => {
                 let is_after_hole = self.has_hole;
-                self.foreign = Some(ForeignEntries { newest: header, is_after_hole, of_epoch: unknown, ahead });
+                self.foreign =
+                    Some(ForeignEntries { newest: header, is_after_hole, of_epoch: unknown, ahead, beginning });
             }
         }
     }
@@ -127,6 +137,9 @@ impl LogScan {
         let newest = foreign.newest;
         if newest.epoch != position.epoch {
             return ScanVerdict::NewEpoch(foreign.of_epoch);
+        }
+        if let Some(beginning) = foreign.beginning.filter(|_| self.has_seen == Known::Nothing) {
+            return ScanVerdict::Restarted(beginning);
         }
         if newest.next_offset() < position.next_offset {
             return ScanVerdict::Shorter;

@@ -10,14 +10,12 @@ use std::time::Duration;
 use feed_log::entry::LogEntry;
 
 use crate::follower::scan::UnknownEntry;
-use crate::follower::{LogFollower, Look, Standing};
+use crate::follower::{LogFollower, Look, NodeRole, Standing};
 use crate::kept::KeptEntry;
 use crate::log::LogSequence;
 use crate::position::LogPosition;
 use crate::turn::{JumpReason, NodeCommand, Turn};
 
-/// A node goes on without a snapshot if it has none by then.
-const ASK_MAX: Duration = Duration::from_secs(30);
 /// The log reaches what a snapshot holds within this time; else it was made of another log.
 const REACH_MAX: Duration = Duration::from_secs(5);
 /// Offsets that a snapshot holds beyond its entry: what is shown while it is made, at any rate of a feed.
@@ -113,7 +111,7 @@ impl LogFollower {
     }
 
     fn ask_snapshot(&mut self, hole: Option<Box<UnknownEntry>>, turn: &mut Turn) {
-        self.snapshot = SnapshotStage::Asked { until: turn.now + ASK_MAX, hole };
+        self.snapshot = SnapshotStage::Asked { until: turn.now + self.role.snapshot_max(), hole };
         turn.out.push(NodeCommand::AskSnapshot);
     }
 
@@ -133,6 +131,8 @@ impl LogFollower {
     /// No node has one, or none that could be read.
     pub fn no_snapshot(&mut self, turn: &mut Turn) {
         match std::mem::replace(&mut self.snapshot, SnapshotStage::None) {
+            // Whoever it reads from has one, and the log alone is not all.
+            SnapshotStage::Asked { hole, .. } if self.role == NodeRole::Reader => self.ask_snapshot(hole, turn),
             SnapshotStage::Asked { hole: Some(hole), .. } => self.jump(JumpReason::Hole, *hole, turn),
             SnapshotStage::Asked { hole: None, .. } => self.look_at = turn.now,
             stage => self.snapshot = stage,
@@ -233,6 +233,9 @@ impl LogFollower {
             _ => {
                 turn.out.push(NodeCommand::DropSnapshot { begins_anew: true });
                 self.begin_anew(turn.now);
+                if self.role == NodeRole::Reader {
+                    self.snapshot = SnapshotStage::Wanted;
+                }
             }
         }
     }

@@ -4,7 +4,7 @@
 //! another one stands where this one would append. What has become of an append without a clear outcome is decided by
 //! [`crate::append_verdict`]; nothing is applied before it is committed.
 
-mod builder;
+pub mod builder;
 #[cfg(test)]
 mod pipelined;
 mod unclear;
@@ -380,7 +380,8 @@ impl Ingester {
             return;
         };
         if let Some(pending) = self.pending.as_ref().filter(|_| is_planted(PlantedFault::ShownUncommitted)) {
-            turn.out.push(NodeCommand::Apply { sequence: self.end.next(), entry: pending.entry.clone() });
+            let stored = StoredBytes { sequence: self.end.next(), bytes: pending.bytes.clone() };
+            turn.out.push(NodeCommand::Apply { stored, entry: pending.entry.clone() });
         }
         if self.attempts == 0 {
             self.sent_at = turn.now;

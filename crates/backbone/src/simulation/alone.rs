@@ -10,7 +10,7 @@ use feed_log::entry::item::{FrameRole, LoggedFrame, LoggedItem, LoggedPayload, P
 use feed_log::entry::part::PartAssembly;
 use feed_log::entry::{BATCH_BYTES_MAX, EntryBody, LogEntry, LoggedText};
 
-use crate::follower::FollowerBounds;
+use crate::follower::{FollowerBounds, NodeRole};
 use crate::ingester::IngesterSettings;
 use crate::node::{Node, NodeEvent, NodeSettings};
 use crate::simulation::log::SimLog;
@@ -46,7 +46,7 @@ impl NodeAlone {
             deflate_over_bytes: 1024,
         };
         let bounds = FollowerBounds { kept_bytes: 1 << 20, ahead_bytes: 1 << 20 };
-        let settings = NodeSettings { ingester, bounds, priority: 0, trusts_log: false };
+        let settings = NodeSettings { ingester, bounds, role: NodeRole::Candidate, priority: 0, trusts_log: false };
         let (node, log, now) = (Node::new(settings, Duration::ZERO), SimLog::new(), Duration::ZERO);
         NodeAlone { node, log, now, applied: Vec::new(), feed: Vec::new(), is_told }
     }

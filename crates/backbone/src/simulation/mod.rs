@@ -21,6 +21,7 @@ mod client;
 mod faults;
 mod log;
 mod node;
+mod reader;
 mod snapshots;
 mod venue;
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use feed_log::entry::item::{FrameRole, LoggedFrame, LoggedItem, LoggedPayload, LoggedStatus, PayloadForm, StatusForm};
 use feed_log::entry::{EntryBody, LogEntry, LoggedText};
 
-use crate::follower::FollowerBounds;
+use crate::follower::{FollowerBounds, NodeRole};
 use crate::ingester::IngesterSettings;
 use crate::log::{CallId, LogRequest};
 use crate::node::{Node, NodeEvent, NodeSettings};
@@ -168,7 +168,7 @@ impl SimNode {
             deflate_over_bytes: 1 << 20,
         };
         let bounds = FollowerBounds { kept_bytes: KEPT_BYTES, ahead_bytes: AHEAD_BYTES };
-        let settings = NodeSettings { ingester, bounds, priority: 0, trusts_log: false };
+        let settings = NodeSettings { ingester, bounds, role: NodeRole::Candidate, priority: 0, trusts_log: false };
         self.core = Some(Node::new(settings, clock.driving(now)));
         self.tick_at = now;
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use backbone::follower::FollowerBounds;
+use backbone::follower::{FollowerBounds, NodeRole};
 use backbone::ingester::IngesterSettings;
 use backbone::node::{Node, NodeEvent, NodeSettings};
 use backbone::turn::NodeCommand;
@@ -120,7 +120,7 @@ async fn drive(number: u64, mut log: StreamLog, mut events: UnboundedReceiver<No
         deflate_over_bytes: 1024,
     };
     let bounds = FollowerBounds { kept_bytes: 64 << 20, ahead_bytes: 16 << 20 };
-    let settings = NodeSettings { ingester, bounds, priority: 0, trusts_log: false };
+    let settings = NodeSettings { ingester, bounds, role: NodeRole::Candidate, priority: 0, trusts_log: false };
     let mut node = Node::new(settings, started.elapsed());
     let (mut has_feed, mut answering) = (false, None);
     let mut commands = Vec::new();

@@ -1,6 +1,7 @@
-//! A lossless reader of all topics, which goes from one server of a cluster to another.
+//! What a client has seen of a log, on whichever servers it has been.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use futures_util::StreamExt;
 use serde_json::Value;
@@ -20,6 +21,8 @@ pub struct Seen {
     pub joined: Option<u64>,
     /// Frames and topic statuses.
     pub messages: BTreeMap<u64, String>,
+    /// When each came.
+    pub at: BTreeMap<u64, Instant>,
     pub skipped: Vec<Value>,
     pub gaps: usize,
 }
@@ -48,6 +51,7 @@ impl Seen {
                     assert!(offset > self.cursor, "{url}: {offset} after {}", self.cursor);
                     self.gaps += usize::from(message["op"] == "gap");
                     self.cursor = offset;
+                    self.at.insert(offset, Instant::now());
                     self.messages.insert(offset, text.as_str().to_owned());
                 }
                 Some(_) => {}
