@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 
+use crate::access::end_journal::EndJournal;
+use crate::access::end_shelf::JournalLimits;
 use crate::access::operator::{OperatorError, ReloadOutcome};
 use crate::app::configuration_digest::ConfigurationDigest;
 use crate::app::file_shares::{edge_settings, share_open_files, shares};
@@ -22,7 +24,7 @@ use crate::delivery::shards::Delivery;
 use crate::edge::http::terms::EdgeTerms;
 use crate::edge::listen::tls::files::TlsFiles;
 use crate::identity::token_gatekeeper::TokenGatekeeper;
-use crate::settings::table::Drain;
+use crate::settings::table::{Config, Drain};
 use crate::words::metrics::{self as names, Meters};
 
 /// Settings that the limit of open files may lower.
@@ -42,6 +44,7 @@ pub(super) struct Reload {
     pub delivery: Arc<Delivery>,
     pub level: LogLevel,
     pub audit: AuditLog,
+    pub journal: EndJournal,
     pub meters: ReloadMeters,
     /// The feed is the simulated market.
     pub simulated: bool,
@@ -120,6 +123,7 @@ impl Reload {
         }
         self.terms.change(&edge);
         self.delivery.change_settings(&DeliverySettings::new(config, shards(config), self.simulated));
+        self.journal.change_limits(journal_limits(config));
         self.level.set(&config.log.level);
         let digest = ConfigurationDigest::of(config, auth);
         self.meters.digest.set(digest.number());
@@ -137,6 +141,11 @@ impl Reload {
             ))
         })
     }
+}
+
+/// What the journal of ends may take.
+pub(super) fn journal_limits(config: &Config) -> JournalLimits {
+    JournalLimits { rows_max: config.journal.ends_max, bytes_max: config.journal.bytes_max }
 }
 
 fn refused(error: impl std::error::Error) -> OperatorError {

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use crate::access::end_journal::EndJournal;
 use crate::access::rights::ViewId;
+use crate::access::session_numbers::SessionNumbers;
 use crate::app::clustering::feed_in_turns;
 use crate::app::configuration_digest::ConfigurationDigest;
 use crate::app::fault_injection::FaultInjection;
@@ -21,7 +23,7 @@ use crate::app::opening::{BusWriter, OpenBus};
 use crate::app::operator::ServerOperator;
 use crate::app::parts::VitalParts;
 use crate::app::pausable_feed::{FeedControl, PausableFeed};
-use crate::app::reload::{Reload, ReloadMeters};
+use crate::app::reload::{Reload, ReloadMeters, journal_limits};
 use crate::app::roles::{serve_http, start_simulator};
 use crate::app::server::RunningServer;
 use crate::app::views::{LogTerms, OpenViews};
@@ -91,6 +93,7 @@ pub(super) fn start(
     let OpenBus { source, reader, archive, cluster } =
         opening::open(&config, (node, clients), (limits, &history), (clock, &meters))?;
     let delays = gatekeeping.views();
+    let journal = EndJournal::new(journal_limits(&config), &meters);
     let handles = BusHandles {
         view: ViewId::LIVE,
         reader: reader.clone(),
@@ -98,6 +101,8 @@ pub(super) fn start(
         requests: client_requests,
         gatekeeper: gatekeeping.gatekeeper.clone(),
         audit: audit.clone(),
+        journal: journal.clone(),
+        numbers: SessionNumbers::since(clock.now().wall_ms),
         dialect: dialect.clone(),
     };
     let live = (&handles, shards(&config));
@@ -131,6 +136,7 @@ pub(super) fn start(
         delivery: delivery.clone(),
         level: log.level.clone(),
         audit: audit.clone(),
+        journal: journal.clone(),
         meters: ReloadMeters::new(&meters, &digest),
         simulated,
         spools: workers.len(),
@@ -143,6 +149,7 @@ pub(super) fn start(
         meters: meters.clone(),
         exposition: exposition.measuring(measure(&vitals, log.queue.clone(), &meters)),
         audit: audit.clone(),
+        journal: journal.clone(),
         admin: Some(operator::admin_parts(
             &config,
             ServerOperator::new(
@@ -222,6 +229,7 @@ pub(super) fn start(
         stop,
         faults,
         audit,
+        journal,
         reload,
         handover,
         sockets,

@@ -293,6 +293,13 @@ settings! {
         on_full: OnAuditFull = Is("drop"), SettingKind::Choice(OnAuditFull::NAMES),
             "What happens when the log cannot be written in time, for example because the disk is full. `refuse_sessions` admits nobody until it can (503 `audit_full`); `drop` serves on and records how many events are missing.";
     }
+    #[derive(Copy)]
+    journal Journal "Why sessions have ended, kept in memory for `fanline why`." {
+        ends_max: usize = Is("20000"), count(0, 10_000_000), reloaded,
+            "Ends that are kept: half of them sessions that have ended, half connections that were refused. On a full journal a network that has an eighth of it displaces its own oldest end, and others the oldest of all. 0: none.";
+        bytes_max: usize = Is("16MiB"), bytes(0, 16 * GIB), reloaded,
+            "Memory for them; an end takes up to about a kilobyte.";
+    }
     auth AuthSettings "Who clients are. Tables below `[auth]` in the file name issuers and tiers: docs/AUTH.md." {
         required: bool = Is("false"), SettingKind::Switch, reloaded,
             "Refuses clients without a valid token, also if `[auth.anonymous]` names a tier.";

@@ -307,6 +307,12 @@ declare! {
         AUDIT_FAILING = Gauge "fanline_audit_failing" []
             "1 while the audit log cannot be written, else 0.";
     }
+    "The journal of ends" {
+        JOURNAL_ENDS = Gauge "fanline_journal_ends" []
+            "Ends that are kept for `fanline why`. Bounds: journal.ends_max, journal.bytes_max.";
+        JOURNAL_DISPLACED = Counter "fanline_journal_displaced_ends_total" []
+            "Ends that made room for later ones.";
+    }
     "The process" {
         LIVENESS_AGE = Gauge "fanline_liveness_age_seconds" [part: []]
             "Time since the last sign of life of a part: `feed`, `shard-0` and so on. Each gives one at least every second; above 5, /healthz answers 503.";
