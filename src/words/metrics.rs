@@ -78,6 +78,8 @@ declare! {
             "Open connections to the feed. Compare with upstream.legs x upstream.connections.";
         UPSTREAM_ROTATIONS = Counter "fanline_upstream_rotations_total" []
             "Connections that a successor replaced before they were closed.";
+        RECEIPT_TO_PUBLISH = Histogram "fanline_receipt_to_publish_seconds" []
+            "From the arrival of the oldest message of a turn, in which all that has arrived is taken, to the publication of the last.";
         UPSTREAM_MESSAGES = Counter "fanline_upstream_messages_total"
             [class: [
                 "data", "ack", "nack", "heartbeat", "ping", "pong", "greeting", "auth_ok", "info", "ignore",
