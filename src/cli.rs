@@ -11,13 +11,13 @@ mod audit;
 mod cluster;
 mod failure;
 mod man_page;
+mod output;
 mod serving;
 mod settings;
 mod token;
+mod why;
 
 use std::ffi::OsString;
-use std::fmt;
-use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -30,9 +30,11 @@ use self::admin::AdminOptions;
 use self::audit::AuditCommand;
 use self::cluster::ClusterOptions;
 use self::failure::CommandFailure;
+use self::output::{print, progress};
 use self::serving::{log_ignored_variables, refuse_misspelt_command, serve};
 use self::settings::Settings;
 use self::token::TokenOptions;
+use self::why::WhyOptions;
 use crate::app::{self, AppError, ReplayOptions};
 use crate::bench;
 use crate::bench::options::Options as BenchOptions;
@@ -195,6 +197,8 @@ enum CliCommand {
     },
     /// Ask a running server who is connected; end sessions, revoke tokens, read the configuration anew.
     Admin(Box<AdminOptions>),
+    /// Ask a running server why a session has ended, or a connection was refused.
+    Why(Box<WhyOptions>),
     /// Ask a server of a cluster how the cluster stands.
     Cluster(Box<ClusterOptions>),
     /// Verify an audit log, and report usage from it.
@@ -285,8 +289,7 @@ fn perform(
         Some(CliCommand::Check { file }) => {
             let checked = check(&file, variables.clone())?;
             if let Some(warning) = checked.warning {
-                // A closed stderr must not hide the verdict.
-                let _ = writeln!(io::stderr(), "warning: {warning}");
+                progress(&format!("warning: {warning}"));
             }
             print(checked.verdict)
         }
@@ -344,6 +347,10 @@ fn perform(
             let config = load(Settings { file: options.target.config.clone(), flags: Vec::new() })?.config;
             print(admin::perform(&options, &config.admin)?)
         }
+        Some(CliCommand::Why(options)) => {
+            let config = load(Settings { file: options.target.config.clone(), flags: Vec::new() })?.config;
+            print(why::perform(&options, &config.admin)?)
+        }
         Some(CliCommand::Cluster(options)) => {
             let config = load(Settings { file: options.target.config.clone(), flags: Vec::new() })?.config;
             print(cluster::perform(&options, &config.admin)?)
@@ -385,20 +392,6 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     let listener = ListenAddress::parse(text).map_err(|remedy| refuse(&remedy))?;
     let plain = listener.socket_addr().filter(|address| listener == ListenAddress::from(*address));
     plain.ok_or_else(|| refuse("a feed is served over plain TCP; leave out what precedes the address"))
-}
-
-/// Prints to stdout. A closed pipe (`| head`) is not an error.
-fn print(text: impl fmt::Display) -> Result<(), CommandFailure> {
-    let text = text.to_string();
-    match writeln!(io::stdout(), "{}", text.trim_end()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(CommandFailure::Output(error)),
-        _ => Ok(()),
-    }
-}
-
-/// Prints progress on stderr. The command continues if nobody reads it.
-fn progress(line: &str) {
-    let _ = writeln!(io::stderr(), "{line}");
 }
 
 #[cfg(test)]

@@ -115,6 +115,7 @@ async fn the_metrics_count_what_happened() {
     assert!(total("fanline_sent_bytes_total", "encoding=\"envelope\"") >= 100.0 * 150.0);
     assert_eq!(total("fanline_sent_bytes_total", "deflate"), 0.0);
     assert!(total("fanline_publish_to_write_seconds_count", "") >= 1.0);
+    assert!(total("fanline_receipt_to_publish_seconds_count", "") >= 1.0);
 }
 
 /// Sessions of each of three shards, once all of them count in the metrics.

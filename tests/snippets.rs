@@ -367,6 +367,7 @@ fn written(line: &str) -> String {
             offset: offset("offset"),
             ts: ts(),
             heartbeat_ms: number("heartbeat_ms"),
+            session: number("session"),
             simulated: false,
             delay_ms,
         },

@@ -4,6 +4,9 @@
 //! credentials, delivery only obeys grants, and neither knows tokens.
 
 pub mod cluster_status;
+pub mod end_journal;
+pub mod end_row;
+pub mod end_shelf;
 pub mod gatekeeper;
 pub mod grant;
 pub mod identity;
@@ -12,5 +15,6 @@ pub mod operator;
 pub mod pattern_delays;
 pub mod rights;
 pub mod selector;
+pub mod session_numbers;
 pub mod session_row;
 pub mod shown_delay;

@@ -22,7 +22,7 @@ pub struct SessionFilter {
 /// One session at one moment.
 #[derive(Clone, Debug)]
 pub struct SessionRow {
-    /// `shard << 40 | serial`, with the shard that adopted it; never given twice.
+    /// Never given twice.
     pub number: u64,
     /// Whose it is, and its tier; none before its client has shown a credential, where that is required.
     pub grant: Option<Grant>,

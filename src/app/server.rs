@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, oneshot, watch};
 
+use crate::access::end_journal::EndJournal;
 use crate::audit::log::AuditLog;
 use crate::bus::signal::pulse::Vitals;
 use crate::delivery::shards::Delivery;
@@ -52,6 +53,7 @@ pub(super) struct RunningServer {
     pub stop: watch::Sender<bool>,
     pub faults: FaultInjection,
     pub audit: AuditLog,
+    pub journal: EndJournal,
     /// What SIGHUP does.
     pub reload: Arc<Reload>,
     /// What SIGUSR2 does.
@@ -85,11 +87,17 @@ impl RunningServer {
         predecessor: Predecessor,
         (runtime, signals): (&Runtime, &mut Signals),
     ) -> Result<(), PredecessorError> {
-        let (reader, (told, taken)) = (self.handover.reader.clone(), oneshot::channel());
+        let (reader, journal, (told, taken)) = (self.handover.reader.clone(), self.journal.clone(), oneshot::channel());
+        let mut predecessor = predecessor;
         // It waits, and a signal to stop must not.
         std::thread::Builder::new().name("take-over".into()).spawn(move || {
+            let outcome = predecessor.take_over(&reader);
+            let has_taken_over = outcome.is_ok();
             // Nobody hears it after a signal.
-            let _ = told.send(predecessor.take_over(&reader));
+            let _ = told.send(outcome);
+            if has_taken_over {
+                predecessor.keep_ends(&journal);
+            }
         })?;
         let is_late = || Err(PredecessorError::Channel(io::ErrorKind::BrokenPipe.into()));
         runtime.block_on(async {
@@ -127,6 +135,9 @@ impl RunningServer {
         } else {
             self.handover.service.tell("STOPPING=1");
             self.dismiss_all(signals, &on_call).await?;
+        }
+        if let Some(successor) = &mut self.successor {
+            successor.tell_ends(&self.journal).await;
         }
         self.stop_parts();
         match tokio::time::timeout(STOP_TIMEOUT + STOP_MARGIN, self.parts.all_ended()).await {

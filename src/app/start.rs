@@ -6,10 +6,13 @@ use std::sync::{Arc, Mutex};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use crate::access::end_journal::EndJournal;
 use crate::access::rights::ViewId;
+use crate::access::session_numbers::SessionNumbers;
 use crate::app::clustering::feed_in_turns;
 use crate::app::configuration_digest::ConfigurationDigest;
 use crate::app::fault_injection::FaultInjection;
+use crate::app::feed_settings::FeedSettings;
 use crate::app::file_shares::{edge_settings, share_open_files};
 use crate::app::gatekeeping::Gatekeeping;
 use crate::app::handover::predecessor::Predecessor;
@@ -22,7 +25,7 @@ use crate::app::operator::ServerOperator;
 use crate::app::parts::VitalParts;
 use crate::app::pausable_feed::{FeedControl, PausableFeed};
 use crate::app::relaying::{FollowedLog, RelayNode};
-use crate::app::reload::{Reload, ReloadMeters};
+use crate::app::reload::{Reload, ReloadMeters, journal_limits};
 use crate::app::roles::{serve_http, start_simulator};
 use crate::app::server::RunningServer;
 use crate::app::views::{LogTerms, OpenViews};
@@ -37,7 +40,6 @@ use crate::bus::history::History;
 use crate::bus::publisher::Publisher;
 use crate::bus::signal::pulse::Vitals;
 use crate::check::rehearse;
-use crate::config::effective::EffectiveUpstream;
 use crate::config::logs::Logging;
 use crate::config::{ConfigSources, Effective};
 use crate::delivery::bus_handles::BusHandles;
@@ -74,7 +76,9 @@ pub(super) fn start(
     let history = History::parse(&config.history.keep)?;
     let chosen = profile(&config)?;
     let is_for_one = is_for_one_process(&config, &chosen);
-    let (is_market, dialect) = (chosen.is_simulated(), chosen.dialect);
+    let (is_market, dialect) = (chosen.is_simulated(), chosen.dialect.clone());
+    let url = feed_url(&config, &chosen)?;
+    let feed_settings = url.map(|url| Arc::new(FeedSettings::new(&config, chosen, url, clock)));
     let limits = Limits {
         ring_frames_max: config.ring.frames_max,
         ring_bytes_max: config.ring.bytes_max,
@@ -102,6 +106,7 @@ pub(super) fn start(
     let served = (served, followed, process, simulated);
     let (host, relays) = relaying::host(&config, served, reader.clone(), (clock, &meters))?.unzip();
     let delays = gatekeeping.views();
+    let journal = EndJournal::new(journal_limits(&config), &meters);
     let handles = BusHandles {
         view: ViewId::LIVE,
         reader: reader.clone(),
@@ -109,6 +114,8 @@ pub(super) fn start(
         requests: client_requests,
         gatekeeper: gatekeeping.gatekeeper.clone(),
         audit: audit.clone(),
+        journal: journal.clone(),
+        numbers: SessionNumbers::since(clock.now().wall_ms),
         dialect: dialect.clone(),
     };
     let live = (&handles, shards(&config));
@@ -135,6 +142,8 @@ pub(super) fn start(
     let reload = Arc::new(Reload {
         sources,
         effective: ArcSwap::from_pointee(effective),
+        // In a cluster another server may have the feed.
+        feed: feed_settings.clone().filter(|_| config.cluster.urls.is_empty()),
         turn: Mutex::default(),
         identities: gatekeeping.identities.clone(),
         tls: tls.clone(),
@@ -142,6 +151,7 @@ pub(super) fn start(
         delivery: delivery.clone(),
         level: log.level.clone(),
         audit: audit.clone(),
+        journal: journal.clone(),
         meters: ReloadMeters::new(&meters, &digest),
         simulated,
         spools: workers.len(),
@@ -154,6 +164,7 @@ pub(super) fn start(
         meters: meters.clone(),
         exposition: exposition.measuring(measure(&vitals, log.queue.clone(), &meters)),
         audit: audit.clone(),
+        journal: journal.clone(),
         admin: Some(operator::admin_parts(
             &config,
             ServerOperator::new(
@@ -200,7 +211,7 @@ pub(super) fn start(
         archive_control = Some((terms, control));
     }
     let simulate = || start_simulator(config.simulate, &mut parts, faults.clone(), stopped.clone());
-    let connect = connector(&config, (clock, &meters), simulate)?;
+    let connect = connector(&config, feed_settings, (clock, &meters), simulate)?;
     let (runtime, feed_faults) = (parts::runtime().map_err(AppError::system("start a runtime"))?, faults.clone());
     let mut feed_control = None;
     let start_feed: Box<dyn FnOnce() -> io::Result<()> + Send> = match source {
@@ -243,6 +254,7 @@ pub(super) fn start(
         stop,
         faults,
         audit,
+        journal,
         reload,
         handover,
         sockets,
@@ -261,21 +273,23 @@ fn is_for_one_process(config: &Config, profile: &Profile) -> bool {
     config.cluster.urls.is_empty() && (config.archive.dir.is_some() || venue_is)
 }
 
-/// Connects to the configured feed. Without one, to the simulated market: `simulate` starts it and returns its URL, and it
-/// is reached through the same client as any other feed.
+/// Connects to the feed by the settings in force. Without a feed, to the simulated market: `simulate` starts it and returns
+/// its URL, and it is reached through the same client as any other feed.
 fn connector(
     config: &Config,
+    feed: Option<Arc<FeedSettings>>,
     (clock, meters): (Clock, &Meters),
     simulate: impl FnOnce() -> Result<String, AppError>,
 ) -> Result<impl Fn(Publisher, ClientInput) -> Result<Upstream, UpstreamError> + Send + 'static, AppError> {
     let profile = profile(config)?;
     profile.check_client_requests(!config.upstream.send.is_empty(), config.upstream.request)?;
-    let url = feed_url(config, &profile)?.map_or_else(simulate, Ok)?;
-    let effective = EffectiveUpstream::new(config, profile, url);
-    effective.overridden().for_each(|sentence| tracing::warn!("{sentence}"));
+    let feed = match feed {
+        Some(feed) => feed,
+        None => Arc::new(FeedSettings::new(config, profile, simulate()?, clock)),
+    };
     let meters = meters.clone();
     Ok(move |publisher, ClientInput { interest, requests }| {
-        let settings = UpstreamSettings { interest, requests: Some(requests), ..effective.settings.clone() };
+        let settings = UpstreamSettings { interest, requests: Some(requests), ..feed.settings() };
         Upstream::new(settings, publisher, clock, &meters)
     })
 }

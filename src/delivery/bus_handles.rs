@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use crate::access::end_journal::EndJournal;
 use crate::access::gatekeeper::{Gatekeeper, Open};
 use crate::access::rights::ViewId;
+use crate::access::session_numbers::SessionNumbers;
 use crate::audit::log::AuditLog;
 use crate::bus::demand::interest::Interest;
 use crate::bus::demand::requests::Requests;
@@ -20,6 +22,8 @@ pub struct BusHandles {
     pub requests: Requests,
     pub gatekeeper: Arc<dyn Gatekeeper>,
     pub audit: AuditLog,
+    pub journal: EndJournal,
+    pub numbers: SessionNumbers,
     /// What clients may speak besides the server's own protocol.
     pub dialect: Option<Arc<Dialect>>,
 }
@@ -34,6 +38,8 @@ impl BusHandles {
             requests: Requests::closed(),
             gatekeeper: Arc::new(Open),
             audit: AuditLog::default(),
+            journal: EndJournal::default(),
+            numbers: SessionNumbers::default(),
             dialect: None,
         }
     }

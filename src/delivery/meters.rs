@@ -55,8 +55,6 @@ const REFUSALS: [&str; 22] = [
 ];
 
 pub struct ShardMeters {
-    /// The number of the shard.
-    pub shard: usize,
     pub sessions: Gauge,
     pub adopted: Counter,
     pub behind: Gauge,
@@ -95,12 +93,10 @@ pub struct ShardMeters {
 
 impl ShardMeters {
     pub fn new(meters: &Meters, shard: usize) -> ShardMeters {
-        let number = shard;
         let shard = shard.to_string();
         let shard = [("shard", shard.as_str())];
         let skips = |reason| meters.counter(&names::SKIPS, &[("reason", reason)]);
         ShardMeters {
-            shard: number,
             sessions: meters.gauge(&names::SESSIONS, &shard),
             adopted: meters.counter(&names::SESSIONS_ADOPTED, &shard),
             busy: meters.gauge(&names::SHARD_BUSY, &shard),

@@ -13,7 +13,7 @@ use crate::words::metrics::Meters;
 
 /// Seconds: from 50 us, the shortest round of a shard, to 5 s, after which clients have received `skipped`.
 /// Steps of 2 to 2.5 keep a quantile read from the buckets within about a factor of two.
-const PUBLISH_TO_WRITE_BUCKETS: [f64; 16] =
+const LATENCY_BUCKETS: [f64; 16] =
     [50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
 /// Samples of histograms stay in memory until the next upkeep or scrape; 5 s bounds them if nobody scrapes.
@@ -31,7 +31,10 @@ pub struct Exposition {
 /// Creates a recorder that is not the process's global one; returns its meters and its exposition.
 pub fn recorder() -> (Meters, Exposition) {
     let recorder = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Full(names::PUBLISH_TO_WRITE.name.into()), &PUBLISH_TO_WRITE_BUCKETS)
+        .set_buckets_for_metric(Matcher::Full(names::PUBLISH_TO_WRITE.name.into()), &LATENCY_BUCKETS)
+        .and_then(|builder| {
+            builder.set_buckets_for_metric(Matcher::Full(names::RECEIPT_TO_PUBLISH.name.into()), &LATENCY_BUCKETS)
+        })
         .expect("the list of buckets is not empty")
         .build_recorder();
     let prometheus = recorder.handle();

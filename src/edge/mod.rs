@@ -153,7 +153,7 @@ impl Edge {
         let start = |listener: BoundListener| listener.start(phase.clone());
         let public = public.into_iter().map(start).collect::<io::Result<Vec<_>>>()?;
         let admin = admin.map(start).transpose()?;
-        let (meters, admin_parts) = (parts.meters.clone(), parts.admin.clone());
+        let (meters, journal, admin_parts) = (parts.meters.clone(), parts.journal.clone(), parts.admin.clone());
         let acceptor = tls.clone().map(|files| TlsAcceptor::start(files, &settings.tls, &meters)).transpose()?;
         let acceptor = acceptor.map(Arc::new);
         let mut upkeep = tokio::spawn(exposition::upkeep(parts.exposition.clone(), phase.clone()));
@@ -166,6 +166,7 @@ impl Edge {
             proxies: proxies.clone(),
             tls: acceptor.clone(),
             meters: meters.clone(),
+            journal: journal.clone(),
             stop_timeout: settings.stop_timeout,
         };
         let router = router::public(&context, admin.is_none());

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::access::end_journal::EndJournal;
 use crate::access::gatekeeper::Gatekeeper;
 use crate::access::operator::OperatorCalls;
 use crate::audit::log::AuditLog;
@@ -28,6 +29,7 @@ pub struct EdgeParts {
     pub meters: Meters,
     pub exposition: Exposition,
     pub audit: AuditLog,
+    pub journal: EndJournal,
     /// None: the operator's listener has metrics and health alone.
     pub admin: Option<AdminParts>,
     pub gatekeeper: Arc<dyn Gatekeeper>,

@@ -20,6 +20,8 @@ pub enum ServerMessage<'a> {
         offset: Offset,
         ts: u64,
         heartbeat_ms: u64,
+        /// The number of the session: whoever asks why it has ended names it.
+        session: u64,
         /// The prices are invented; left out for a real feed.
         #[serde(skip_serializing_if = "is_false")]
         simulated: bool,
@@ -290,7 +292,7 @@ mod tests {
         let welcome = |simulated| {
             let (epoch, offset) = (Epoch(16), Offset(2));
             let (protocol, delay_ms) = ("fanline.v1", None);
-            ServerMessage::Welcome { protocol, epoch, offset, ts: 3, heartbeat_ms: 4, simulated, delay_ms }
+            ServerMessage::Welcome { protocol, epoch, offset, ts: 3, heartbeat_ms: 4, session: 5, simulated, delay_ms }
         };
         let delays = DelayMs::ByPattern(vec![("b.x".into(), 0), ("a.*".into(), 900_000)]);
         let data: Box<RawValue> = serde_json::from_str(r#"{"p": 1.50}"#).expect("JSON");
@@ -339,11 +341,11 @@ mod tests {
             ),
             (
                 welcome(false),
-                r#"{"op":"welcome","protocol":"fanline.v1","epoch":"0000000000000010","offset":2,"ts":3,"heartbeat_ms":4}"#,
+                r#"{"op":"welcome","protocol":"fanline.v1","epoch":"0000000000000010","offset":2,"ts":3,"heartbeat_ms":4,"session":5}"#,
             ),
             (
                 welcome(true),
-                r#"{"op":"welcome","protocol":"fanline.v1","epoch":"0000000000000010","offset":2,"ts":3,"heartbeat_ms":4,"simulated":true}"#,
+                r#"{"op":"welcome","protocol":"fanline.v1","epoch":"0000000000000010","offset":2,"ts":3,"heartbeat_ms":4,"session":5,"simulated":true}"#,
             ),
             (
                 ServerMessage::Error { id: None, code: "bad_json", message: "no \"x\"" },

@@ -126,6 +126,46 @@ impl Goodbye {
         }
     }
 
+    /// What to do about it, if that is not in the sentence: for the operator, who was asked why.
+    pub fn remedy(self) -> &'static str {
+        match self {
+            Goodbye::ClientClosed => "nothing: the client, or a proxy before it, said that it was done",
+            Goodbye::ConnectionLost => "look at the network, at proxies and at their timeouts; fanline did not end it",
+            Goodbye::Draining => "nothing: the server stopped or was replaced; clients come back by themselves",
+            Goodbye::ProtocolError | Goodbye::InvalidPayload => {
+                "correct the client's WebSocket library, or the proxy that changes its bytes"
+            }
+            Goodbye::MessageTooBig => "split the command, or raise limits.message_bytes_max",
+            Goodbye::PingTimeout => {
+                "have the client answer pings, which a busy or sleeping one does not; or raise ping.timeout"
+            }
+            Goodbye::WriteTimeout => {
+                "have the client read, ask for fewer topics, a pace (`every`) or compression; or raise slow.write_deadline"
+            }
+            Goodbye::TooSlow => {
+                "have the client read faster, ask for fewer topics or a pace (`every`), or use policy=conflate"
+            }
+            Goodbye::MessageTimeout => "have the client send whole messages; or raise limits.message_timeout",
+            Goodbye::Overloaded => {
+                "look for clients that do not read; raise slow.unsent_bytes_total_max or limits.inbound_bytes_total_max"
+            }
+            Goodbye::FeedStale => "wait for the feed; format=envelope stays connected (raw.on_stale)",
+            Goodbye::FeedLost => "look at the feed; clients of a dialect cannot be told of it and reconnect",
+            Goodbye::Unauthenticated => {
+                "have the client show a new token before the old one expires, by the command `auth`"
+            }
+            Goodbye::Kicked => "nothing: the operator asked for it, or rights changed in the middle of a message",
+            Goodbye::TooManySubjectSessions => {
+                "close other sessions of the subject, or raise its tier's limit of sessions"
+            }
+            Goodbye::Replaced => "nothing: a newer session of the same subject has its place",
+            Goodbye::Forbidden => "give the subject rights again (`fanline admin revocations`), or leave it out",
+            Goodbye::WornOut => "nothing; use TLS 1.3 to keep connections for longer",
+            Goodbye::Refused => "correct what the query asks for, as the error before says",
+            Goodbye::MaxAge => "nothing: the client resumes; sse.age_max says how long a stream lasts",
+        }
+    }
+
     /// Value of the `reason` label of `fanline_goodbyes_total`, and of `code` in a `goodbye` message.
     pub fn label(self) -> &'static str {
         match self {

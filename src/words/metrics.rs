@@ -78,6 +78,8 @@ declare! {
             "Open connections to the feed. Compare with upstream.legs x upstream.connections.";
         UPSTREAM_ROTATIONS = Counter "fanline_upstream_rotations_total" []
             "Connections that a successor replaced before they were closed.";
+        RECEIPT_TO_PUBLISH = Histogram "fanline_receipt_to_publish_seconds" []
+            "From the arrival of the oldest message of a turn, in which all that has arrived is taken, to the publication of the last.";
         UPSTREAM_MESSAGES = Counter "fanline_upstream_messages_total"
             [class: [
                 "data", "ack", "nack", "heartbeat", "ping", "pong", "greeting", "auth_ok", "info", "ignore",
@@ -319,6 +321,12 @@ declare! {
             "Approximate memory of events that wait to be written. Bound: 16 MiB; from half of it on, audit.on_full = refuse_sessions admits nobody.";
         AUDIT_FAILING = Gauge "fanline_audit_failing" []
             "1 while the audit log cannot be written, else 0.";
+    }
+    "The journal of ends" {
+        JOURNAL_ENDS = Gauge "fanline_journal_ends" []
+            "Ends that are kept for `fanline why`. Bounds: journal.ends_max, journal.bytes_max.";
+        JOURNAL_DISPLACED = Counter "fanline_journal_displaced_ends_total" []
+            "Ends that made room for later ones.";
     }
     "The process" {
         LIVENESS_AGE = Gauge "fanline_liveness_age_seconds" [part: []]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use fanline::access::end_journal::EndJournal;
 use fanline::access::gatekeeper::Open;
 use fanline::audit::log::AuditLog;
 use fanline::bus::clock::Clock;
@@ -91,6 +92,7 @@ pub fn parts_with_ring(ring_frames_max: usize) -> (EdgeParts, Publisher, mpsc::U
             meters,
             exposition,
             audit: AuditLog::default(),
+            journal: EndJournal::default(),
             admin: None,
             gatekeeper: Arc::new(Open),
             dialect: None,

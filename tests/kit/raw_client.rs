@@ -111,6 +111,14 @@ impl RawClient {
         RawClient::upgrade(TcpStream::connect(addr).expect("the server accepts"), path, headers)
     }
 
+    /// As `connect`, from another address of this machine.
+    pub fn connect_from(own: [u8; 4], addr: SocketAddr, path: &str) -> RawClient {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::from((own, 0)).into()).expect("an address of this machine");
+        socket.connect(&addr.into()).expect("the server accepts");
+        RawClient::upgrade(socket.into(), path, "")
+    }
+
     /// A client with little room for what it does not read.
     pub fn connect_narrow(addr: SocketAddr) -> RawClient {
         const RECEIVE_BYTES: usize = 4096;

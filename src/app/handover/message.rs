@@ -13,6 +13,8 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::access::end_row::EndRow;
+
 /// 17 listeners, of which a unix socket has 107 bytes, and a lock are far less.
 pub(super) const LINE_BYTES_MAX: usize = 16 << 10;
 /// Listeners and a lock.
@@ -37,6 +39,8 @@ pub(super) enum HandoverMessage {
     Ready { has_data: bool },
     /// It serves from now on.
     Go,
+    /// A session of the predecessor has ended.
+    End { row: Box<EndRow> },
 }
 
 /// A listener of the predecessor, whose socket is among the files.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{RecvFlags, recv};
 
+use crate::access::end_journal::EndJournal;
 use crate::app::handover::message::{HandoverMessage, LINE_BYTES_MAX, SentListener, receive_with};
 use crate::app::handover::{FEED_PATIENCE, SOCKET_AT_STDIN, SOCKET_VARIABLE};
 use crate::bus::feed_state::FeedState;
@@ -79,7 +80,7 @@ impl Predecessor {
     }
 
     /// Waits for the first values of the feed, and takes over then.
-    pub(in crate::app) fn take_over(mut self, reader: &Reader) -> Result<(), PredecessorError> {
+    pub(in crate::app) fn take_over(&mut self, reader: &Reader) -> Result<(), PredecessorError> {
         self.say(&HandoverMessage::Started)?;
         let begun = Instant::now();
         while !has_data(reader) && begun.elapsed() < FEED_PATIENCE {
@@ -90,6 +91,20 @@ impl Predecessor {
         }
         self.say(&HandoverMessage::Ready { has_data: has_data(reader) })?;
         self.expect(&HandoverMessage::Go)
+    }
+
+    /// Takes in how the sessions of the server before have ended, which it says once they have.
+    pub(in crate::app) fn keep_ends(mut self, journal: &EndJournal) {
+        // It may take as long as its clients; its end is the end of what it says.
+        if self.stream.get_ref().set_read_timeout(None).is_err() {
+            return;
+        }
+        let mut line = Vec::new();
+        while let Ok(1..) = (&mut self.stream).take(LINE_BYTES_MAX as u64).read_until(b'\n', &mut line) {
+            let Ok(HandoverMessage::End { row }) = HandoverMessage::read(&line) else { return };
+            journal.keep_session(*row);
+            line.clear();
+        }
     }
 
     /// It says nothing before it is asked something.

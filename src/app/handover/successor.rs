@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as BlockingStream;
 use std::process::{Child, Command};
@@ -11,6 +12,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
+use crate::access::end_journal::EndJournal;
 use crate::app::handover::message::{HandoverMessage, LINE_BYTES_MAX, SentListener, send_with};
 use crate::app::handover::{HandoverError, SOCKET_AT_STDIN, SOCKET_VARIABLE};
 use crate::edge::listen::inherited::HandedSocket;
@@ -20,6 +22,10 @@ use crate::settings::listener::ListenAddress;
 const ACTIVATION_VARIABLES: [&str; 3] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
 /// A process that has closed its end has ended, or is about to.
 const END_PATIENCE: Duration = Duration::from_secs(5);
+/// For the journal of ends, ten thousand rows of which take a tenth of a second.
+const ENDS_PATIENCE: Duration = Duration::from_secs(2);
+/// Ends taken from the journal at a time.
+const ENDS_PART: usize = 256;
 /// Characters of foreign text in an error.
 const SHOWN_MAX: usize = 80;
 /// Interval of looks whether it has ended.
@@ -110,6 +116,26 @@ impl Successor {
         match self.lines.get_mut().write_all(&message.line()).await {
             Ok(()) => Ok(()),
             Err(_) => Err(self.ended().await),
+        }
+    }
+
+    /// Hands over the journal, of which the ends come last. One that does not listen misses it.
+    pub(in crate::app) async fn tell_ends(&mut self, journal: &EndJournal) {
+        let telling = async {
+            let mut last = 0;
+            loop {
+                let rows = journal.sessions_after(last, ENDS_PART);
+                let Some((serial, _)) = rows.last() else { return Ok(()) };
+                last = *serial;
+                for (_, row) in &rows {
+                    let line = HandoverMessage::End { row: Box::new((**row).clone()) }.line();
+                    self.lines.get_mut().write_all(&line).await?;
+                }
+            }
+        };
+        let told: Result<io::Result<()>, _> = tokio::time::timeout(ENDS_PATIENCE, telling).await;
+        if !matches!(told, Ok(Ok(()))) {
+            tracing::warn!("the new process has not taken the whole journal of ends; `fanline why` misses some");
         }
     }
 

@@ -60,7 +60,7 @@ pub struct Session<S> {
     pub requests: Option<Box<SessionRequests>>,
     /// The version of the feed's state that the client has received.
     pub feed_version: u32,
-    /// `shard << 40 | serial`; never given twice.
+    /// Never given twice.
     pub number: u64,
     /// When it was adopted.
     pub joined: Stamp,
@@ -75,6 +75,8 @@ pub struct Session<S> {
     pub policy: Policy,
     /// `since` is only allowed in the first subscription.
     pub has_subscribed: bool,
+    /// Times it was not sent every frame.
+    pub skips: u32,
     /// There is a new status of a topic that it names, which it has not received because it was behind.
     pub owed_status: bool,
     /// The count of its topics, where they are counted for its address.
@@ -124,6 +126,7 @@ impl<S: Socket> Session<S> {
             format: options.format,
             policy: options.policy,
             has_subscribed: false,
+            skips: 0,
             owed_status: false,
             share: None,
             awaited_cursor: None,

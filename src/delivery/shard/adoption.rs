@@ -46,8 +46,7 @@ impl<S: Socket> Shard<S> {
         let grant = self.gatekeeper.anonymous().filter(|grant| grant.rights.view == self.view);
         let filter = grant.as_ref().and_then(|grant| self.lanes.filter_of(&grant.rights));
         let access = SessionAccess::new(grant, filter, options.every);
-        self.serial += 1;
-        let mut session = Session::new(socket, transport, &options, (self.serial, access), (cursor, now));
+        let mut session = Session::new(socket, transport, &options, (self.numbers.next(), access), (cursor, now));
         session.feed_version = self.log.feed_version_to_join();
         session.share = self.demand.share(options.address).map(Box::new);
         session.dialect = self.dialect_session(&mut options);
@@ -111,6 +110,7 @@ impl<S: Socket> Shard<S> {
             offset,
             ts: now.wall_ms,
             heartbeat_ms: self.settings.heartbeat.interval.as_millis() as u64,
+            session: self.sessions[id].number,
             simulated: self.settings.simulated,
             delay_ms: delay.as_ref(),
         }

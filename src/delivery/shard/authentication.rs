@@ -195,7 +195,7 @@ impl<S: Socket> Shard<S> {
             ServerMessage::Goodbye { code, message, reconnect_ms }.put(encoding, &mut out);
         }
         self.sessions[id].transport().put_goodbye(goodbye, goodbye.sentence(), &mut out);
-        self.leave_with(id, goodbye, out, now);
+        self.leave_with(id, goodbye, (goodbye.sentence(), out), now);
         false
     }
 
@@ -256,6 +256,7 @@ impl<S: Socket> Shard<S> {
         }
         if skips {
             self.meters.skips_slow.increment(1);
+            self.sessions[id].skips += 1;
             ServerMessage::Skipped { from: sent.next(), to: cursor, reason: "slow" }.put(encoding, out);
         }
         if self.change_patterns(id, (change, terms.clone()), now).is_err() {

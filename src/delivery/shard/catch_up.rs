@@ -197,6 +197,7 @@ impl<S: Socket> Shard<S> {
             CatchUpCause::Overrun => ("overrun", &self.meters.skips_overrun),
         };
         counter.increment(1);
+        self.sessions[id].skips += 1;
         let mut out = Vec::new();
         ServerMessage::Skipped { from: from.next(), to: position, reason }.put(encoding, &mut out);
         send_unless_empty(out).unwrap_or(Next::Nothing)

@@ -79,7 +79,7 @@ impl<S: Socket> Shard<S> {
         let (mut tail, code, message) = (Vec::new(), goodbye.label(), goodbye.sentence());
         ServerMessage::Goodbye { code, message, reconnect_ms }.put(session.encoding(), &mut tail);
         session.transport().put_goodbye(goodbye, message, &mut tail);
-        self.leave_with(id, goodbye, tail, now);
+        self.leave_with(id, goodbye, (message, tail), now);
     }
 
     /// Starts the end of a session: off its lane, a goodbye with the sentence, then the socket's end.
@@ -87,21 +87,28 @@ impl<S: Socket> Shard<S> {
         let Some(session) = self.sessions.get(id).filter(|session| !session.is_leaving()) else { return };
         let mut tail = Vec::new();
         session.transport().put_goodbye(goodbye, sentence, &mut tail);
-        self.leave_with(id, goodbye, tail, now);
+        self.leave_with(id, goodbye, (sentence, tail), now);
     }
 
     /// `tail` follows what is unsent, which stays shared with all others that have not taken it.
-    pub(super) fn leave_with(&mut self, id: SessionId, goodbye: Goodbye, tail: Vec<u8>, now: Stamp) {
+    pub(super) fn leave_with(
+        &mut self,
+        id: SessionId,
+        goodbye: Goodbye,
+        (sentence, tail): (&str, Vec<u8>),
+        now: Stamp,
+    ) {
         // A client that is to reconnect may be slow to read it; `drain.timeout` bounds all of them together.
         let is_patient = goodbye == Goodbye::Draining;
         let deadline_ns = if is_patient { u64::MAX } else { now.mono_ns + LEAVE_NS };
-        self.give_back(id, SessionEnd { goodbye, deadline_ns, said: false, tail: tail.into() });
+        self.give_back(id, sentence, SessionEnd { goodbye, deadline_ns, said: false, tail: tail.into() });
         self.sessions.forget_inbound(id, now);
         self.sessions.enqueue(id);
     }
 
     /// Gives back what the session has: its slot, its lane, its requests.
-    fn give_back(&mut self, id: SessionId, end: SessionEnd) {
+    fn give_back(&mut self, id: SessionId, sentence: &str, end: SessionEnd) {
+        self.keep_end(id, end.goodbye, sentence);
         self.forget_end(id);
         self.sessions.leave_lane(id, end, &mut self.lanes);
         self.requests.forget(self.sessions[id].requests.take());
@@ -128,7 +135,8 @@ impl<S: Socket> Shard<S> {
         let Some(session) = self.sessions.get(id) else { return };
         let reason = session.goodbye().unwrap_or(goodbye);
         if !session.is_leaving() {
-            self.give_back(id, SessionEnd { goodbye, deadline_ns: 0, said: true, tail: Bytes::new() });
+            let end = SessionEnd { goodbye, deadline_ns: 0, said: true, tail: Bytes::new() };
+            self.give_back(id, goodbye.sentence(), end);
         }
         self.record_close(&self.sessions[id], reason);
         self.sessions.remove(id);

@@ -15,6 +15,8 @@ pub struct Draining {
     next: usize,
     /// None once all are due.
     waves: Option<Waves>,
+    /// Another process goes on with the clients.
+    is_handover: bool,
 }
 
 /// As many sessions are due as the time that has passed.
@@ -28,13 +30,18 @@ struct Waves {
 
 impl Draining {
     pub fn new(reconnect_ms: impl FnMut() -> u64 + Send + 'static) -> Draining {
-        Draining { reconnect_ms: Box::new(reconnect_ms), next: 0, waves: None }
+        Draining { reconnect_ms: Box::new(reconnect_ms), next: 0, waves: None, is_handover: false }
     }
 
     /// In waves over this time, from the first tick on.
     pub fn in_waves(spread: Duration, reconnect_ms: impl FnMut() -> u64 + Send + 'static) -> Draining {
         let spread_ns = u64::try_from(spread.as_nanos()).unwrap_or(u64::MAX);
-        Draining { waves: Some(Waves { spread_ns, begun: None, due: 0, ended: 0 }), ..Draining::new(reconnect_ms) }
+        let waves = Waves { spread_ns, begun: None, due: 0, ended: 0 };
+        Draining { waves: Some(waves), is_handover: true, ..Draining::new(reconnect_ms) }
+    }
+
+    pub fn is_handover(&self) -> bool {
+        self.is_handover
     }
 
     /// Begins the next wave.

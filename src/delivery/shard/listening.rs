@@ -108,8 +108,12 @@ impl<S: Socket> Shard<S> {
                     }
                 },
                 Some(Said::Control) | None => {}
-                Some(Said::Goodbye) => {
-                    self.leave_with(id, Goodbye::ClientClosed, answers, now);
+                Some(Said::Goodbye(code)) => {
+                    let sentence = code.map_or_else(
+                        || "closed by the client, without a code".to_owned(),
+                        |code| format!("closed by the client with code {code}"),
+                    );
+                    self.leave_with(id, Goodbye::ClientClosed, (&sentence, answers), now);
                     return false;
                 }
             }

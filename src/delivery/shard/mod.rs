@@ -16,6 +16,7 @@ mod conversation;
 mod departure;
 pub(crate) mod directory;
 mod draining;
+mod ends;
 pub(crate) mod event_loop;
 mod listening;
 mod log_cursor;
@@ -35,8 +36,10 @@ pub(crate) mod walks;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use crate::access::end_journal::EndJournal;
 use crate::access::gatekeeper::Gatekeeper;
 use crate::access::rights::ViewId;
+use crate::access::session_numbers::SessionNumbers;
 use crate::audit::log::AuditLog;
 use crate::bus::frame::Frame;
 use crate::delivery::budget::TurnBudgets;
@@ -66,9 +69,6 @@ use shared_deflate::deflate::Inflater;
 
 /// Sessions of the queue that have a turn before frames are looked for again: more than that live long enough to wait.
 const QUEUE_PART: usize = 1024;
-
-/// Where a session's number begins with that of its shard.
-const SHARD_SHIFT: u32 = 40;
 
 pub struct Shard<S> {
     pub(in crate::delivery) settings: Settings,
@@ -107,8 +107,8 @@ pub struct Shard<S> {
     mailbox: Mailbox,
     /// Of the last credential; counts up.
     verifications: u64,
-    /// Of the last session; counts up.
-    serial: u64,
+    numbers: SessionNumbers,
+    pub(in crate::delivery) journal: EndJournal,
     /// When sessions end at the latest, on the monotonic clock.
     ends: BTreeSet<(u64, SessionId)>,
     /// Sessions whose `subscribe` waits for its cursor, and perhaps some that are gone.
@@ -155,7 +155,8 @@ impl<S: Socket> Shard<S> {
             audit: bus.audit,
             mailbox,
             verifications: 0,
-            serial: (meters.shard as u64) << SHARD_SHIFT,
+            numbers: bus.numbers,
+            journal: bus.journal,
             ends: BTreeSet::new(),
             awaiting_cursors: Vec::new(),
             load,

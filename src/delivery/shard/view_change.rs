@@ -88,6 +88,7 @@ impl<S: Socket> Shard<S> {
     /// A session ends on its way, because nobody can take it over.
     pub fn lose(&self, transfer: Transfer<S>) {
         self.record_close(&transfer.session, Goodbye::ConnectionLost);
+        self.keep_end_of(&transfer.session, Goodbye::ConnectionLost);
     }
 
     /// Takes over a session of another view.
@@ -117,6 +118,7 @@ impl<S: Socket> Shard<S> {
         } else {
             if sent.is_none() {
                 self.meters.skips_delayed.increment(1);
+                self.sessions[id].skips += 1;
                 ServerMessage::Skipped { from: Offset::START, to: cursor, reason: "delayed" }.put(encoding, &mut out);
             }
             let terms = SubscribeTerms { every, since: sent, brief: false };

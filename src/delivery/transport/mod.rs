@@ -84,8 +84,8 @@ pub enum Said {
     Words(String),
     /// The transport has answered, or there is nothing to answer.
     Control,
-    /// The client ends the session, and the transport has answered.
-    Goodbye,
+    /// The client ends the session, with this code, and the transport has answered.
+    Goodbye(Option<u16>),
 }
 
 /// The client has broken the rules of the transport: the session ends.

@@ -61,7 +61,7 @@ impl ClientTransport for WebSocket {
                     Some(code) => put_close(answers, code, ""),
                     None => put_header(answers, Opcode::Close, false, 0),
                 }
-                Said::Goodbye
+                Said::Goodbye(code)
             }
         };
         Ok(Some(Received { said, bytes }))

@@ -11,7 +11,7 @@ use crate::edge::entrance::agreement::{Agreed, Denial, admit, by_code};
 use crate::edge::entrance::handshake::{Handshake, is_upgrade};
 use crate::edge::entrance::query::SessionQuery;
 use crate::edge::entrance::websocket::{check_feed, upgraded};
-use crate::edge::http::answer::HttpRefusal;
+use crate::edge::http::answer::{HttpRefusal, address_of};
 use crate::edge::http::context::AnswerContext;
 use crate::edge::http::credentials::unauthenticated;
 use crate::profile::downstream::Dialect;
@@ -32,7 +32,7 @@ pub(in crate::edge) async fn answer(
     });
     let Some((dialect, terms)) = terms else { return next.run(request).await };
     let agreed = agree(&context, &request, &dialect, terms);
-    upgraded(context, agreed)
+    upgraded(context, address_of(&request), agreed)
 }
 
 fn agree(

@@ -13,7 +13,7 @@ use crate::delivery::handoff::{StreamKind, StreamOptions};
 use crate::edge::entrance::agreement::{Agreed, Denial, admit, by_code};
 use crate::edge::entrance::query::SessionQuery;
 use crate::edge::http::ahead::catch_up_with;
-use crate::edge::http::answer::{HttpRefusal, body};
+use crate::edge::http::answer::{HttpRefusal, address_of, body};
 use crate::edge::http::conditional::accepts_gzip;
 use crate::edge::http::context::AnswerContext;
 use crate::edge::http::credentials::unauthenticated;
@@ -52,7 +52,7 @@ pub(in crate::edge) async fn answer(
             response
         }
         Err((reason, refusal)) => {
-            context.count_refusal(reason);
+            context.refuse(address_of(&request), reason, &refusal);
             if wants_events(request.uri().query()) { as_event(&refusal) } else { refusal.into_response() }
         }
     }

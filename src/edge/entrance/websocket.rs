@@ -3,6 +3,7 @@
 //! Nothing of an upgraded connection stays with tokio: the socket leaves its reactor, the tasks end, and bytes after the
 //! request are handed over too.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -15,7 +16,7 @@ use crate::edge::entrance::agreement::{Agreed, Denial, admit, by_code};
 use crate::edge::entrance::handshake::{Handshake, SUBPROTOCOL};
 use crate::edge::entrance::query::SessionQuery;
 use crate::edge::http::ahead::catch_up_with;
-use crate::edge::http::answer::HttpRefusal;
+use crate::edge::http::answer::{HttpRefusal, address_of};
 use crate::edge::http::context::AnswerContext;
 use crate::edge::listen::takeover::Takeover;
 use crate::protocol::encoding::Format;
@@ -28,11 +29,15 @@ pub(in crate::edge) async fn answer(
     let asked = request.uri().clone();
     catch_up_with(&context, asked.query(), None).await;
     let agreed = agree(&context, &request);
-    upgraded(context, agreed)
+    upgraded(context, address_of(&request), agreed)
 }
 
 /// The answer to an upgrade, after which the connection is that of a session.
-pub(super) fn upgraded(context: Arc<AnswerContext>, agreed: Result<(Handshake, Agreed), Denial>) -> Response<Body> {
+pub(super) fn upgraded(
+    context: Arc<AnswerContext>,
+    client: Option<IpAddr>,
+    agreed: Result<(Handshake, Agreed), Denial>,
+) -> Response<Body> {
     match agreed {
         Ok((handshake, agreed)) => {
             let mut response = handshake.response();
@@ -40,7 +45,7 @@ pub(super) fn upgraded(context: Arc<AnswerContext>, agreed: Result<(Handshake, A
             response
         }
         Err((reason, refusal)) => {
-            context.count_refusal(reason);
+            context.refuse(client, reason, &refusal);
             refusal.into_response()
         }
     }

@@ -1,11 +1,13 @@
 //! What answers need from the rooms below and the settings.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{StatusCode, header};
 use tokio::sync::watch;
 
+use crate::access::end_journal::EndJournal;
 use crate::access::gatekeeper::Gatekeeper;
 use crate::audit::log::AuditLog;
 use crate::bus::reader::Reader;
@@ -36,6 +38,7 @@ pub(in crate::edge) struct AnswerContext {
     pub page: Page,
     pub phase: watch::Receiver<Phase>,
     pub audit: AuditLog,
+    pub journal: EndJournal,
     pub gatekeeper: Arc<dyn Gatekeeper>,
     pub dialect: Option<Arc<Dialect>>,
     pub terms: Arc<EdgeTerms>,
@@ -80,6 +83,7 @@ impl AnswerContext {
             meters: parts.meters,
             phase,
             audit: parts.audit,
+            journal: parts.journal,
             gatekeeper: parts.gatekeeper,
             dialect: parts.dialect,
             terms,
@@ -119,6 +123,12 @@ impl AnswerContext {
         self.count_refusal(reason);
         let message = format!("{message}; try again in a second");
         HttpRefusal::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_answers", message).with(header::RETRY_AFTER, "1")
+    }
+
+    /// Counts the refusal of a client that would be a session, and keeps why.
+    pub(crate) fn refuse(&self, client: Option<IpAddr>, reason: &'static str, refusal: &HttpRefusal) {
+        self.count_refusal(reason);
+        self.journal.refused("http", reason, client, refusal.message());
     }
 
     pub(crate) fn count_refusal(&self, reason: &str) {

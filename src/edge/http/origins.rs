@@ -18,7 +18,7 @@ use axum::http::{self, HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use crate::edge::http::answer::HttpRefusal;
+use crate::edge::http::answer::{HttpRefusal, address_of};
 use crate::edge::http::context::AnswerContext;
 use crate::edge::listen::forwarded::WebScheme;
 use crate::edge::listen::peer::WebClient;
@@ -214,13 +214,15 @@ pub(in crate::edge) async fn guard(
     let scheme = request.extensions().get::<WebClient>().map_or(WebScheme::Http, |client| client.scheme);
     let target = RequestTarget { scheme, host: &host };
     if !is_health && !visitors.admits_host(&host) {
-        context.count_refusal(REASONS[1]);
-        return wrong_host(&host).into_response();
+        let refusal = wrong_host(&host);
+        context.refuse(address_of(&request), REASONS[1], &refusal);
+        return refusal.into_response();
     }
     let origin = origin(request.headers());
     if is_data && let Some(origin) = origin.filter(|origin| !visitors.admits_origin(origin, target)) {
-        context.count_refusal(REASONS[0]);
-        return wrong_origin(&origin, target).into_response();
+        let refusal = wrong_origin(&origin, target);
+        context.refuse(address_of(&request), REASONS[0], &refusal);
+        return refusal.into_response();
     }
     let reader = match (is_data, is_public_file) {
         (true, _) => visitors.reader(request.headers()),

@@ -30,11 +30,12 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 use tower_service::Service;
 
+use crate::access::end_journal::EndJournal;
 use crate::edge::listen::client_files::{ClientFile, ClientFiles};
 use crate::edge::listen::client_stream::ClientStream;
 use crate::edge::listen::connection_table::{Accepted, ConnectionSlot, ConnectionTable};
 use crate::edge::listen::deadlines::{ConnectionProgress, Overdue, TrackedBody, TrackedSocket};
-use crate::edge::listen::drops::Drops;
+use crate::edge::listen::drops::{Drops, REFUSAL};
 use crate::edge::listen::listener::EdgeListener;
 use crate::edge::listen::peer::{ClientCertificate, Peer};
 use crate::edge::listen::proxy_protocol::{self, ProxiedClient};
@@ -55,12 +56,6 @@ const UNSENT_BYTES_MAX: u32 = 64 * 1024;
 /// Pause after a failed accept, usually for want of file descriptors: long enough not to spin, too short to notice.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// For a client whose address has used up its share of slots.
-const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n\
-    Retry-After: 5\r\nConnection: close\r\nContent-Length: 178\r\n\r\n\
-    {\"code\":\"too_many_connections\",\"message\":\"expected fewer connections from your address \
-    (http.connections_per_address_max), found all of them at work; try again in a few seconds\"}";
-
 /// The service for connections, and its bounds.
 #[derive(Clone)]
 pub(in crate::edge) struct HttpService {
@@ -73,6 +68,7 @@ pub(in crate::edge) struct HttpService {
     /// For the listeners that speak TLS; there is one if there are such listeners.
     pub tls: Option<Arc<TlsAcceptor>>,
     pub meters: Meters,
+    pub journal: EndJournal,
     /// Time for answers under way after the stop.
     pub stop_timeout: Duration,
 }
@@ -84,7 +80,7 @@ pub(in crate::edge) async fn accept_all(
     phase: watch::Receiver<Phase>,
 ) {
     let places = ConnectionTable::new(service.limits.clone(), service.files.clone(), &service.meters);
-    let drops = Drops::new(&service.meters);
+    let drops = Drops::new(&service.meters, service.journal.clone());
     let stop_timeout = service.stop_timeout;
     let accepting = listeners.into_iter().map(|listener| {
         let acceptor = Acceptor { listener, service: service.clone(), places: places.clone(), drops: drops.clone() };
@@ -153,7 +149,7 @@ impl Acceptor {
             let (socket, address) = self.listener.accept().await?;
             let peer = Peer::new(address, self.listener.scheme, &self.service.proxies);
             if self.listener.proxy && !peer.is_proxy() {
-                self.drops.stranger.increment(1);
+                self.drops.stranger(peer);
                 log_stranger(peer, strangers, started);
                 continue;
             }
@@ -167,6 +163,7 @@ impl Acceptor {
             match slot {
                 Some(slot) => return Ok(AcceptedConnection { socket, peer, slot, file }),
                 None => {
+                    self.drops.crowded(peer);
                     if !self.listener.tls {
                         socket.hint(REFUSAL);
                     }
@@ -246,11 +243,11 @@ impl HttpConnection {
             }
             Some(Err(error)) => {
                 tracing::debug!(peer = %self.peer, %error, "a connection is closed");
-                self.drops.proxy.increment(1);
+                self.drops.without_proxy_header(self.peer, &error.to_string());
                 return false;
             }
             None => {
-                self.drops.proxy.increment(1);
+                self.drops.without_proxy_header(self.peer, "none in time");
                 return false;
             }
         }
@@ -262,7 +259,7 @@ impl HttpConnection {
         // A silent connection costs no buffers, no handshake and no HTTP state.
         tokio::select! {
             _ = socket.first_byte() => {}
-            () = tokio::time::sleep(self.limits.header_timeout) => return self.drops.count(Overdue::Header),
+            () = tokio::time::sleep(self.limits.header_timeout) => return self.drops.overdue(self.peer, Overdue::Header),
             () = stopped(&mut self.phase) => return,
         }
         let Some(socket) = self.shake_hands(socket).await else { return };
@@ -281,7 +278,10 @@ impl HttpConnection {
             shaken = Box::pin(tls.accept(socket)) => shaken,
             () = stopped(&mut self.phase) => return None,
         };
-        let shaken = shaken.inspect_err(|error| tracing::debug!(peer = %self.peer, %error, "a TLS handshake failed"));
+        let shaken = shaken.inspect_err(|error| {
+            self.drops.without_tls(self.peer, error);
+            tracing::debug!(peer = %self.peer, %error, "a TLS handshake failed");
+        });
         shaken.ok().map(ClientStream::Tls)
     }
 
@@ -321,7 +321,7 @@ impl HttpConnection {
             Some(Ok(ended)) => Ok(ended),
             Some(Err(overdue)) => {
                 tracing::debug!(peer = %self.peer, reason = overdue.label(), "a connection is closed");
-                return self.drops.count(overdue);
+                return self.drops.overdue(self.peer, overdue);
             }
             None => {
                 Pin::new(&mut connection).graceful_shutdown();
@@ -413,19 +413,4 @@ fn log_stranger(peer: Peer, log: &mut RateLimitedLog, started: Instant) {
         suppressed,
         "closed a connection at a listener of the PROXY protocol: its address is not in proxy.trusted"
     );
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_refusal_is_as_long_as_it_says() {
-        let text = std::str::from_utf8(REFUSAL).expect("ASCII");
-        let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
-        assert!(head.ends_with(&format!("Content-Length: {}", body.len())), "{}", body.len());
-        assert!(
-            serde_json::from_str::<serde_json::Value>(body).is_ok_and(|body| body["code"] == "too_many_connections")
-        );
-    }
 }

@@ -46,6 +46,11 @@ impl Peer {
         Peer { is_proxy: false, ..self }
     }
 
+    /// None for a unix socket.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        self.address
+    }
+
     /// The address whose connections are counted; none for a proxy, whose connections are those of many.
     pub(crate) fn counted(&self) -> Option<IpAddr> {
         self.address.filter(|_| !self.is_proxy)

@@ -17,8 +17,11 @@ impl Upstream {
     /// Takes the gathered events. An error is the end of the feed.
     pub(super) fn take_events(&mut self) -> Result<(), UpstreamError> {
         let mut events = self.connections.take_events();
-        let mut ended = Ok(());
+        let (mut ended, mut oldest) = (Ok(()), None::<Stamp>);
         for (id, event, received) in events.drain(..) {
+            if matches!(event, Event::Received(_)) && oldest.is_none_or(|oldest| received.mono_ns < oldest.mono_ns) {
+                oldest = Some(received);
+            }
             ended = ended.and_then(|()| match event {
                 Event::Received(message) => self.receive(id, &message, received),
                 Event::Opened(lease) => {
@@ -40,6 +43,10 @@ impl Upstream {
             });
         }
         self.connections.recycle(events);
+        // Once a turn, which costs a message next to nothing.
+        if let Some(received) = oldest {
+            self.meters.receipt_to_publish.record(self.clock.now().ns_since(received) as f64 / 1e9);
+        }
         ended
     }
 

@@ -1,7 +1,7 @@
 //! What the feed's connections report of themselves. All of it has a series from the start: an event that has not
 //! happened yet is 0, not missing.
 
-use metrics::{Counter, Gauge};
+use metrics::{Counter, Gauge, Histogram};
 
 use crate::words::metrics as names;
 use crate::words::metrics::Meters;
@@ -12,6 +12,7 @@ pub(super) struct UpstreamMeters {
     pub refused: Counter,
     pub renewals: Counter,
     pub rotations: Counter,
+    pub receipt_to_publish: Histogram,
 }
 
 impl UpstreamMeters {
@@ -22,6 +23,7 @@ impl UpstreamMeters {
             refused: meters.counter(&names::UPSTREAM_REFUSED, &[]),
             renewals: meters.counter(&names::UPSTREAM_RENEWALS, &[]),
             rotations: meters.counter(&names::UPSTREAM_ROTATIONS, &[]),
+            receipt_to_publish: meters.histogram(&names::RECEIPT_TO_PUBLISH, &[]),
         }
     }
 }

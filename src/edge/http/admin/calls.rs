@@ -8,6 +8,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
+use crate::access::end_journal::EndQuery;
 use crate::access::operator::{OperatorCalls, OperatorError, RevocationOutcome, RevokedCredentials};
 use crate::access::selector::{SessionOrder, SessionSelector};
 use crate::access::session_row::SessionFilter;
@@ -18,8 +19,8 @@ use crate::edge::http::admin::AdminContext;
 use crate::edge::http::admin::bodies::{self, DisconnectBody, HandoverBody, ReloadBody, RevokeBody, bad};
 use crate::edge::http::admin::cluster_answer::ClusterAnswer;
 use crate::edge::http::admin::rows::{
-    HandoverAnswer, OrderAnswer, ReloadAnswer, RevocationAnswer, RevocationsAnswer, SessionAnswer, SessionsAnswer,
-    UsageAnswer,
+    EndsAnswer, HandoverAnswer, OrderAnswer, ReloadAnswer, RevocationAnswer, RevocationsAnswer, SessionAnswer,
+    SessionsAnswer, UsageAnswer,
 };
 use crate::edge::http::answer::{HttpRefusal, json_of};
 use crate::edge::http::query::parameters;
@@ -28,6 +29,8 @@ use crate::words::goodbye::Goodbye;
 /// Rows of one answer, if nothing is said, and at most.
 const ROWS: usize = 100;
 const ROWS_MAX: usize = 1000;
+/// Ends, if nothing is said.
+const ENDS: usize = 20;
 
 type CallContext = State<Arc<AdminContext>>;
 type CallResult = Result<Response, HttpRefusal>;
@@ -47,6 +50,24 @@ pub(super) async fn sessions(State(context): CallContext, uri: Uri) -> CallResul
     let rows = ask(&context, move |operator| operator.sessions(filter, after, limit)).await?;
     let next = if rows.len() >= limit { rows.last().map(|row| row.number) } else { None };
     Ok(json_of(StatusCode::OK, &SessionsAnswer { sessions: rows.into_iter().map(SessionAnswer::new).collect(), next }))
+}
+
+pub(super) async fn ends(State(context): CallContext, uri: Uri) -> CallResult {
+    let (mut query, mut limit) = (EndQuery::default(), ENDS);
+    for (name, value) in parameters(uri.query(), &["session", "address", "sub", "limit"])? {
+        match name {
+            "session" => query.session = Some(number(name, &value, 0, u64::MAX)?),
+            "address" => {
+                let address = value.parse().map_err(|_| bad("expected `address` as an IP address, without a port"))?;
+                query.address = Some(address);
+            }
+            "sub" => query.subject = Some(value.into()),
+            _ => limit = number(name, &value, 1, ROWS_MAX as u64)? as usize,
+        }
+    }
+    let journal = context.answers.journal.clone();
+    let ends = on_a_thread(&context.calls, move || journal.find(&query, limit)).await?;
+    Ok(json_of(StatusCode::OK, &EndsAnswer { ends: ends.iter().map(|row| &**row).collect() }))
 }
 
 pub(super) async fn end_session(State(context): CallContext, Path(text): Path<String>, uri: Uri) -> CallResult {

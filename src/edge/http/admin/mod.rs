@@ -58,6 +58,7 @@ pub(in crate::edge) fn routes(parts: AdminParts, answers: &Arc<AnswerContext>) -
     Router::new()
         .route("/admin/sessions", get(calls::sessions))
         .route("/admin/sessions/{number}", delete(calls::end_session))
+        .route("/admin/ends", get(calls::ends))
         .route("/admin/disconnect", post(calls::disconnect))
         .route("/admin/revoke", post(calls::revoke))
         .route("/admin/revocations", get(calls::revocations))

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
+use crate::access::end_row::EndRow;
 use crate::access::operator::{ChangedSetting, HandoverOutcome, ReloadOutcome, RevokedCredentials};
 use crate::access::session_row::SessionRow;
 use crate::audit::usage::{AuditUsage, GroupUsage};
@@ -66,6 +67,11 @@ impl SessionAnswer {
             state: row.state.label(),
         }
     }
+}
+
+#[derive(Serialize)]
+pub(super) struct EndsAnswer<'r> {
+    pub ends: Vec<&'r EndRow>,
 }
 
 /// Of an order.
