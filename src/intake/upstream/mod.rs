@@ -217,7 +217,7 @@ impl Upstream {
         let addresses = FeedAddresses::new(urls, &profile.connect, config.clone(), dial_rules);
         let rules = settings.connection_rules(&profile)?;
         let subscribe = profile.subscribe.as_ref();
-        let can_drop = subscribe.is_some_and(|how| how.change == ItemChange::Live && how.unsubscribe.is_some());
+        let can_drop = subscribe.is_some_and(|how| how.change == ItemChange::Live && how.unsubscribes());
         let (legs, per_leg) = settings.legs_and_connections();
         let pinned = pinned(&profile, &settings.items);
         let pipeline = PipelineSettings {
