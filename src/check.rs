@@ -19,8 +19,8 @@ use crate::edge::settings::Settings as EdgeSettings;
 use crate::identity::tables::AuthTables;
 use crate::identity::token_gatekeeper;
 use crate::intake::upstream::Upstream;
-use crate::profile::check as check_profile;
 use crate::profile::downstream::Dialect;
+use crate::profile::{Profile, check as check_profile};
 use crate::settings::table::Config;
 use crate::simulator::recording::Recording;
 use crate::words::ids::Epoch;
@@ -55,11 +55,12 @@ pub fn check(path: &Path, environment: Vec<(OsString, OsString)>) -> Result<Chec
     let text = String::from_utf8(bytes).map_err(|_| nothing("bytes that are not UTF-8"))?;
     if is_profile(&text) {
         let profile = check_profile(&text, &shown.to_string())?;
-        let steps = match &profile.dialect {
+        let conversation = match &profile.dialect {
             Some(dialect) => check_conversation(dialect, path)?,
             None => String::new(),
         };
-        return valid(format!("a valid profile, `{}`{steps}", profile.name));
+        let messages = check_messages(&profile, path)?;
+        return valid(format!("a valid profile, `{}`{messages}{conversation}", profile.name));
     }
     let sources = ConfigSources { file: None, variables: environment, flags: Vec::new() };
     let effective = config::load_text(Some(&File { path, text: &text }), &sources)?;
@@ -71,14 +72,26 @@ pub fn check(path: &Path, environment: Vec<(OsString, OsString)>) -> Result<Chec
 
 /// Runs the conversation beside the profile, if there is one; gives what to add to the verdict.
 fn check_conversation(dialect: &Dialect, profile: &Path) -> Result<String, AppError> {
-    let path = profile.with_extension("dialect.jsonl");
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(String::new()),
-        Err(error) => return Err(AppError::Unreadable { path, error }),
-    };
-    let steps = dialect.check_conversation(&text, &path.display().to_string())?;
+    let Some((text, origin)) = beside(profile, "dialect.jsonl")? else { return Ok(String::new()) };
+    let steps = dialect.check_conversation(&text, &origin)?;
     Ok(format!(", steps of its conversation: {steps}"))
+}
+
+/// The same with the feed's messages beside the profile.
+fn check_messages(profile: &Profile, path: &Path) -> Result<String, AppError> {
+    let Some((text, origin)) = beside(path, "messages.jsonl")? else { return Ok(String::new()) };
+    let steps = profile.check_messages(&text, &origin)?;
+    Ok(format!(", messages: {steps}"))
+}
+
+/// A file beside the profile, with its name as shown, if there is one.
+fn beside(profile: &Path, extension: &str) -> Result<Option<(String, String)>, AppError> {
+    let path = profile.with_extension(extension);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(Some((text, path.display().to_string()))),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(AppError::Unreadable { path, error }),
+    }
 }
 
 /// Does everything for which a start can reject this configuration, except listening and connecting.

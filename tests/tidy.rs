@@ -29,7 +29,7 @@ const ROOM_FLOORS: &[(&str, &[&[&str]])] = &[
             &["assemble", "arbitrate", "oddity_log"],
             &["classify", "cursor"],
             &["connection", "message_log"],
-            &["output"],
+            &["output", "message_file"],
             &["feed_report"],
             &["pipeline"],
             &["upstream"],

@@ -210,12 +210,12 @@ pub(super) fn start(
         parts.start("archive", record).map_err(AppError::system("start the archive"))?;
         archive_control = Some((terms, control));
     }
-    let simulate = || start_simulator(config.simulate, &mut parts, faults.clone(), stopped.clone());
-    let connect = connector(&config, feed_settings, (clock, &meters), simulate)?;
+    let simulate = |parts: &mut VitalParts| start_simulator(config.simulate, parts, faults.clone(), stopped.clone());
     let (runtime, feed_faults) = (parts::runtime().map_err(AppError::system("start a runtime"))?, faults.clone());
     let mut feed_control = None;
     let start_feed: Box<dyn FnOnce() -> io::Result<()> + Send> = match source {
         BusWriter::Own(publisher, clients) => {
+            let connect = connector(&config, feed_settings, (clock, &meters), || simulate(&mut parts))?;
             let (upstream, stopped) = (connect(*publisher, clients.clone())?, stopped.clone());
             let (control, calls) = FeedControl::open();
             feed_control = Some(control);
@@ -231,6 +231,7 @@ pub(super) fn start(
             Box::new(move || parts::drive(runtime, feed_faults.run("feed", feed.run(upstream, calls, stopped))))
         }
         BusWriter::Cluster(drive, orders) => {
+            let connect = connector(&config, feed_settings, (clock, &meters), || simulate(&mut parts))?;
             let told = stopped.clone();
             parts.start("cluster", move || drive(told)).map_err(AppError::system("start the cluster's node"))?;
             let in_turns = feed_in_turns(orders, connect, stopped.clone());

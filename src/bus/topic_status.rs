@@ -39,6 +39,8 @@ pub enum GapReason {
     Overflow,
     /// Deltas arrive, but the snapshot that they belong to has not.
     NoSnapshot,
+    /// The feed's checksum is not that of the value that its messages have led to.
+    Checksum,
     /// Nothing has come for so long that the topic is forgotten, and with it what further deltas would be applied to.
     Forgotten,
     /// A delayed view could not hold all messages; the deltas among those that it dropped are missing.
@@ -95,6 +97,7 @@ impl GapReason {
             GapReason::Reconnect => "reconnect",
             GapReason::Overflow => "overflow",
             GapReason::NoSnapshot => "no_snapshot",
+            GapReason::Checksum => "checksum",
             GapReason::Conflated => "conflated",
             GapReason::Forgotten => "forgotten",
         }

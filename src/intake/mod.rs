@@ -9,6 +9,7 @@
 //!     assemble/     gaps, whole values, cadence (`Assembler`)
 //!     output.rs     updates to the publisher, and the state of their topics; feed_health.rs: live or stale
 //! probe.rs      a look at a feed: `fanline probe`
+//! message_file.rs   messages of a feed in a file, and what must become of them: `fanline check`
 //! ```
 //! `Protocol`, `Classifier`, `Arbiter`, `Assembler` and `Assignment` know no sockets and no clock. Nothing here knows
 //! the readers of published frames.
@@ -25,6 +26,7 @@ mod cursor;
 mod feed_health;
 mod feed_report;
 mod item_status;
+mod message_file;
 mod message_log;
 mod oddity_log;
 mod output;

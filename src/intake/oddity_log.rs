@@ -17,6 +17,7 @@ pub(super) struct OddityLog {
     changes: u64,
     malformed: NameLog,
     too_large: NameLog,
+    wrong_checksum: NameLog,
     refused: NameLog,
     /// Reason of the newest refusal.
     refused_why: String,
@@ -28,6 +29,7 @@ struct OddityMeters {
     no_snapshot: Counter,
     malformed: Counter,
     too_large: Counter,
+    wrong_checksum: Counter,
 }
 
 impl OddityLog {
@@ -40,6 +42,7 @@ impl OddityLog {
             changes: 0,
             malformed: NameLog::default(),
             too_large: NameLog::default(),
+            wrong_checksum: NameLog::default(),
             refused: NameLog::default(),
             refused_why: String::new(),
             meters: OddityMeters {
@@ -47,6 +50,7 @@ impl OddityLog {
                 no_snapshot: unfolded("no_snapshot"),
                 malformed: unfolded("malformed"),
                 too_large: unfolded("too_large"),
+                wrong_checksum: unfolded("checksum"),
             },
         }
     }
@@ -67,6 +71,10 @@ impl OddityLog {
                 (&mut self.malformed, Some(&meters.malformed))
             }
             Oddity::TooLarge => (&mut self.too_large, Some(&meters.too_large)),
+            Oddity::WrongChecksum => {
+                counts.trouble(format!("`{topic}`: the feed's checksum is not that of the book"));
+                (&mut self.wrong_checksum, Some(&meters.wrong_checksum))
+            }
         };
         log.add(topic);
         counter.iter().for_each(|counter| counter.increment(1));
@@ -105,6 +113,13 @@ impl OddityLog {
                 "upstream: not folded, because messages do not match `book` or `merge` of the profile: {topics}"
             );
         }
+        if let Some((topics, count)) = self.wrong_checksum.line(now) {
+            tracing::warn!(
+                count,
+                "upstream: the feed's checksums are not those of these books, which are requested again: {topics}; \
+                 if it goes on, check `checksum` and `depth` of the profile's `book`"
+            );
+        }
         if let Some((topics, count)) = self.too_large.line(now) {
             tracing::warn!(count, "upstream: not folded, because the value became too large: {topics}");
         }
@@ -112,7 +127,15 @@ impl OddityLog {
 
     /// When a line is due.
     pub(super) fn deadline_ns(&self) -> Option<u64> {
-        let logs = [&self.refused, &self.old, &self.restarted, &self.no_snapshot, &self.malformed, &self.too_large];
+        let logs = [
+            &self.refused,
+            &self.old,
+            &self.restarted,
+            &self.no_snapshot,
+            &self.malformed,
+            &self.too_large,
+            &self.wrong_checksum,
+        ];
         logs.into_iter().filter_map(NameLog::deadline_ns).min()
     }
 }

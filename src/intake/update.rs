@@ -89,4 +89,6 @@ pub enum Oddity {
     Malformed,
     /// A whole value became too large to keep.
     TooLarge,
+    /// The feed's checksum is not that of the whole value.
+    WrongChecksum,
 }

@@ -20,7 +20,7 @@ use crate::profile::test::Test;
 const OWNERS: [(MessageClass, &[&str]); 5] = [
     (
         MessageClass::Data,
-        &["each", "emit", "wrap", "mode", "tail", "merge", "book", "delta_limit", "snapshot_when", "seq"],
+        &["each", "order", "emit", "wrap", "mode", "tail", "merge", "book", "delta_limit", "snapshot_when", "seq"],
     ),
     (MessageClass::Ping, &["reply"]),
     (MessageClass::Ack, &["bind", "unbind"]),
@@ -164,6 +164,11 @@ fn read_data(section: &ProfileSection<'_>, scope: &mut Scope, rule: &mut Rule) -
         let each = Each::parse(entry.text()?).map_err(|error| entry.error(error))?;
         Ok(scope.rules.pointers.add_path(&each))
     })?;
+    rule.newest_first = optional(section.get("order"), |entry| match rule.each {
+        Some(_) => entry.choice(&[("newest_last", false), ("newest_first", true)]),
+        None => Err(entry.error("expected `each` beside `order`, found none; add for example `each = \"/data/*\"`")),
+    })?
+    .unwrap_or(false);
     let topic = section.require("topic", "topic = \"${/symbol}\"")?;
     rule.topic = Some(match (topic.text()?, rule.each) {
         (GUESS, None) => Naming::Guess,

@@ -2,9 +2,11 @@
 
 use crate::json::{PointerSet, PointerSite};
 
+use crate::profile::checksum::read_checksum;
 use crate::profile::keys::{BOOK, DELTA_LIMIT, MERGE};
+use crate::profile::level::ReadLevel;
 use crate::profile::optional;
-use crate::profile::rules::fold::{BookParts, FoldParts, FoldRule, LevelForm, Siblings, SideMark};
+use crate::profile::rules::fold::{BookDepth, BookParts, FirstOf, FoldParts, FoldRule, Siblings};
 use crate::profile::rules::treatment::{Changes, DeltaLimit, DeltaOverflow, Mode, TAIL_MAX};
 use crate::profile::section::{ProfileEntry, ProfileError, ProfileSection, did_you_mean, one_of};
 
@@ -99,10 +101,10 @@ fn read_book(rule: &ProfileSection<'_>) -> Result<FoldRule, ProfileError> {
     let section = rule.require("book", example)?.section(BOOK)?;
     let mut places = PointerSet::default();
     let pair = optional(section.get("sides"), |entry| match &entry.list()?[..] {
-        [bids, asks] => Ok([place(bids, &mut places)?, place(asks, &mut places)?]),
+        [bids, asks] => Ok([first_of(bids, &mut places)?, first_of(asks, &mut places)?]),
         other => Err(entry.error(format!("expected two pointers, to bids and to asks, found {}", other.len()))),
     })?;
-    let changes = optional(section.get("changes"), |entry| place(entry, &mut places))?;
+    let changes = optional(section.get("changes"), |entry| first_of(entry, &mut places))?;
     if pair.is_none() && changes.is_none() {
         return Err(section.error("sides", "expected `sides = [\"./bids\", \"./asks\"]` or `changes`, found neither"));
     }
@@ -115,7 +117,11 @@ fn read_book(rule: &ProfileSection<'_>) -> Result<FoldRule, ProfileError> {
     let parts = BookParts {
         sides: pair.map(|pair| (pair, level.form(dropped, false))),
         changes: changes.map(|place| (place, level.form(dropped, true))),
-        depth: optional(section.get("depth"), ProfileEntry::count)?,
+        depth: optional(section.get("depth"), |entry| match entry.text() {
+            Ok(_) => first_of(entry, &mut places).map(BookDepth::Named),
+            Err(_) => entry.count().map(BookDepth::Fixed),
+        })?,
+        checksum: optional(section.get("checksum"), |entry| read_checksum(entry, &mut places))?,
     };
     let carry = read_carry(&section, &mut places)?;
     finish(rule, "book", FoldRule { places, parts: FoldParts::Book(Box::new(parts)), carry, siblings: None })
@@ -143,103 +149,16 @@ fn place(entry: &ProfileEntry<'_>, places: &mut PointerSet) -> Result<PointerSit
     places.add(entry.text()?).map_err(|problem| entry.error(problem))
 }
 
+/// One pointer, or a list of them of which the first that finds something counts.
+pub(crate) fn first_of(entry: &ProfileEntry<'_>, places: &mut PointerSet) -> Result<FirstOf, ProfileError> {
+    let several = if entry.text().is_ok() { Vec::new() } else { entry.list()? };
+    let entries = if several.is_empty() { std::slice::from_ref(entry) } else { &several[..] };
+    entries.iter().map(|entry| place(entry, places)).collect::<Result<_, _>>().map(FirstOf)
+}
+
 fn read_carry(section: &ProfileSection<'_>, places: &mut PointerSet) -> Result<Vec<PointerSite>, ProfileError> {
     let list = optional(section.get("carry"), ProfileEntry::list)?.unwrap_or_default();
     list.iter().map(|entry| place(entry, places)).collect()
-}
-
-/// Place of a field in a level.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum LevelField {
-    Position(usize),
-    Key(String),
-}
-
-/// The keys of a profile about levels.
-struct ReadLevel {
-    price: LevelField,
-    gone: LevelField,
-    mark: Option<(LevelField, SideField)>,
-    /// The position of the side's word.
-    side: Option<usize>,
-}
-
-enum SideField {
-    Word { bid: String, ask: String },
-    Sign,
-}
-
-impl ReadLevel {
-    fn read(section: &ProfileSection<'_>) -> Result<ReadLevel, ProfileError> {
-        let price = LevelField::read(&section.require("price", "price = 0")?)?;
-        let size = LevelField::read(&section.require("size", "size = 1")?)?;
-        let count = optional(section.get("count"), LevelField::read)?;
-        let named = |name: &str| match (name, &price) {
-            ("price", _) => Some(price.clone()),
-            ("size", _) => Some(size.clone()),
-            ("count", _) if count.is_some() => count.clone(),
-            (name, LevelField::Position(_)) => name.parse().ok().map(LevelField::Position),
-            (name, LevelField::Key(_)) => Some(LevelField::Key(name.to_string())),
-        };
-        let gone = optional(section.get("remove"), |entry| {
-            let text = entry.text()?;
-            let name = text.split_once("==").filter(|(_, zero)| zero.trim() == "0").map(|(name, _)| name.trim());
-            name.filter(|name| !name.is_empty()).and_then(named).ok_or_else(|| {
-                entry.error(format!(
-                    "expected `size == 0`, `count == 0` beside `count = 1`, or another place of a level, found `{text}`"
-                ))
-            })
-        })?;
-        let word = optional(section.get("side"), LevelField::read)?;
-        let sign = optional(section.get("sign"), LevelField::read)?;
-        let side = match &word {
-            Some(LevelField::Position(position)) => Some(*position),
-            _ => None,
-        };
-        let mark = match (word, sign) {
-            (Some(word), None) => {
-                let text = |key, example| section.require(key, example)?.text().map(str::to_string);
-                let mark = SideField::Word { bid: text("bid", "bid = \"buy\"")?, ask: text("ask", "ask = \"sell\"")? };
-                Some((word, mark))
-            }
-            (None, Some(sign)) => Some((sign, SideField::Sign)),
-            (None, None) if section.get("changes").is_none() => None,
-            _ => {
-                let problem =
-                    "expected either `side`, `bid` and `ask`, or `sign` beside `changes`, found both or neither";
-                return Err(section.error("side", problem));
-            }
-        };
-        Ok(ReadLevel { gone: gone.unwrap_or(size), price, mark, side })
-    }
-
-    /// The form of the levels in `changes`, or of those in `sides`, where the position `dropped` does not exist.
-    fn form(&self, dropped: Option<usize>, in_changes: bool) -> LevelForm {
-        let mut places = PointerSet::default();
-        let mut add = |at: &LevelField| {
-            let text = match (at, dropped.filter(|_| !in_changes)) {
-                (LevelField::Position(position), Some(dropped)) if *position > dropped => format!("./{}", position - 1),
-                (LevelField::Position(position), _) => format!("./{position}"),
-                (LevelField::Key(key), _) => format!("./{}", key.replace('~', "~0").replace('/', "~1")),
-            };
-            places.add(&text).expect("one escaped segment can be read")
-        };
-        let (price, gone) = (add(&self.price), add(&self.gone));
-        let side = self.mark.as_ref().filter(|_| in_changes).map(|(at, mark)| match mark {
-            SideField::Word { bid, ask } => SideMark::Word { place: add(at), bid: bid.clone(), ask: ask.clone() },
-            SideField::Sign => SideMark::Sign { place: add(at) },
-        });
-        LevelForm { places, price, gone, side, dropped: dropped.filter(|_| in_changes) }
-    }
-}
-
-impl LevelField {
-    fn read(entry: &ProfileEntry<'_>) -> Result<LevelField, ProfileError> {
-        if let Ok(key) = entry.text() {
-            return Ok(LevelField::Key(key.to_string()));
-        }
-        entry.position().map(LevelField::Position)
-    }
 }
 
 #[cfg(test)]
@@ -289,6 +208,8 @@ pub(crate) mod tests {
             "sides = [\"./b\", \"./a\"], price = 0, size = 2, count = 1, remove = \"count == 0\"",
             "changes = \"./c\", side = 0, bid = \"buy\", ask = \"sell\", price = 1, size = 2",
             "changes = \"/1\", sign = 2, price = 0, size = 2, remove = \"1 == 0\"",
+            "sides = [[\"./bs\", \"./b\"], \"./a\"], price = [\"price\", 0], size = [\"size\", 1], level = '[${price},${size}]', depth = \"/-2\"",
+            "sides = [\"./b\", \"./a\"], price = 0, size = 1, checksum = { at = [\"/1/c\", \"/2/c\"], levels = 10, order = \"asks_first\", digits = \"significant\", join = \":\" }",
         ] {
             let text = format!("{BOOK}book = {{ {book} }}");
             let mode = read(&text);
@@ -332,6 +253,23 @@ pub(crate) mod tests {
             ("sides = [\"./b\", \"./a\"], price = 0, size = 1, side = 2", "book.side", "expected `changes`"),
             ("changes = \"./c\", price = 1, size = 2", "book.side", "found both or neither"),
             ("changes = \"./c\", side = 0, bid = \"b\", price = 1, size = 2", "book.ask", "expected `ask = "),
+            ("sides = [\"./b\", \"./a\"], price = 0, size = 1, depth = \"x\"", "book.depth", "write `/x`"),
+            ("sides = [\"./b\", \"./a\"], price = 0, size = 1, level = '[${prise},1]'", "book.level", "found `prise`"),
+            (
+                "sides = [\"./b\", \"./a\"], price = 0, size = 1, level = '[${price}]'",
+                "book.level",
+                "`[${price},${size}]`",
+            ),
+            (
+                "sides = [\"./b\", \"./a\"], price = 0, size = 1, checksum = { at = \"/c\", order = \"x\" }",
+                "book.checksum.levels",
+                "`levels = 25`",
+            ),
+            (
+                "sides = [\"./b\", \"./a\"], price = 0, size = 1, checksum = { at = \"/c\", levels = 9, order = \"x\" }",
+                "book.checksum.order",
+                "`alternating`",
+            ),
             ("sides = [\"./b\", \"./a\"], price = 0, size = 1, deph = 2", "book.deph", "did you mean `depth`?"),
         ] {
             let error = read(&format!("{BOOK}book = {{ {book} }}")).expect_err(book);

@@ -230,7 +230,8 @@ impl<'a> Context<'a> {
             Placeholder::Symbols => Ok(SourceValue::List(self.symbols)),
             Placeholder::Item => given(self.items.first().map(String::as_str), "item"),
             Placeholder::Symbol => given(self.symbols.first().map(String::as_str), "symbol"),
-            Placeholder::Channel => given(Some(self.channel), "channel"),
+            // An item without a separator has no channel.
+            Placeholder::Channel => given(Some(self.channel).filter(|channel| !channel.is_empty()), "channel"),
             Placeholder::Params => given(self.params, "params"),
             Placeholder::BindKey => given(self.bind_key, "bind.key"),
             Placeholder::Resume => given(self.resume, "resume"),

@@ -257,6 +257,8 @@ pub(crate) struct Rule {
     pub topic: Option<Naming>,
     /// Number of the path among those of the rules' pointers.
     pub each: Option<usize>,
+    /// The elements are published from the last to the first.
+    pub newest_first: bool,
     pub snapshot_when: Vec<Test>,
     pub numbers: NumberFields,
     /// Treatment of the updates; in rules of class `data` only.
@@ -302,6 +304,7 @@ impl Rule {
             when: Vec::new(),
             topic: None,
             each: None,
+            newest_first: false,
             snapshot_when: Vec::new(),
             numbers: NumberFields::default(),
             treatment: Treatment::default(),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::json::{Each, Pointer};
 
+use crate::profile::answer_key::AnswerKey;
 use crate::profile::connection::{rule_named, template};
 use crate::profile::keys::{ACK, CHANNEL, SUBSCRIBE};
 use crate::profile::optional;
@@ -38,8 +39,8 @@ pub(crate) struct Subscribe {
     /// Bytes of one message at most.
     pub bytes_max: usize,
     /// None: the items are in the URL.
-    pub send: Option<Template<Placeholder>>,
-    pub unsubscribe: Option<Template<Placeholder>>,
+    send: ItemMessages,
+    unsubscribe: ItemMessages,
     /// Name of the rule to wait for.
     pub after: Option<String>,
     /// Time in which the venue expects the first subscription: without items fanline does not connect.
@@ -52,6 +53,36 @@ pub(crate) struct Subscribe {
 enum Case {
     Lower,
     Upper,
+}
+
+/// What is sent about a batch of items: one message, or several in this order.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ItemMessages(pub Vec<Template<Placeholder>>);
+
+impl ItemMessages {
+    fn read(section: &ProfileSection<'_>, key: &str, site: TemplateSite) -> Result<ItemMessages, ProfileError> {
+        let Some(entry) = section.get(key) else { return Ok(ItemMessages::default()) };
+        let messages = match entry.text() {
+            Ok(_) => ItemMessages(vec![template(&entry, site)?]),
+            Err(_) => {
+                let list = entry.list()?;
+                ItemMessages(list.iter().map(|entry| template(entry, site)).collect::<Result<_, _>>()?)
+            }
+        };
+        match (messages.is_one_by_one(), messages.uses(&[Placeholder::Items, Placeholder::Symbols])) {
+            (true, true) => Err(entry.error("expected either `${items}` or `${item}`, found both")),
+            _ => Ok(messages),
+        }
+    }
+
+    fn uses(&self, placeholders: &[Placeholder]) -> bool {
+        self.0.iter().flat_map(Template::sources).any(|placeholder| placeholders.contains(placeholder))
+    }
+
+    /// Whether a message is about one item.
+    pub(crate) fn is_one_by_one(&self) -> bool {
+        self.uses(&[Placeholder::Item, Placeholder::Symbol, Placeholder::BindKey])
+    }
 }
 
 /// How the items of a connection may change.
@@ -70,6 +101,9 @@ struct Channel {
     venue: String,
     /// Members of a JSON object, without braces.
     params: Option<String>,
+    /// In place of the section's, if there are any.
+    send: ItemMessages,
+    unsubscribe: ItemMessages,
 }
 
 /// How the venue answers.
@@ -78,10 +112,10 @@ pub(crate) struct Ack {
     pub per: Per,
     /// Number of our request.
     pub id: Option<Pointer>,
-    /// The item: one pointer for the venue's name, two for channel and symbol.
-    pub key: Vec<Pointer>,
+    /// The item: one pointer for the venue's name, more for channel and parts of the symbol.
+    pub key: AnswerKey,
     /// The same in a refusal.
-    pub bad_key: Vec<Pointer>,
+    pub bad_key: AnswerKey,
     /// Lists of accepted and of refused items.
     pub ok: Option<Each>,
     pub bad: Vec<Each>,
@@ -115,6 +149,8 @@ pub(crate) struct FeedItem {
     pub channel: String,
     pub symbol: String,
     pub params: Option<String>,
+    /// Number of the profile's channel, if the profile has it.
+    pub known: Option<usize>,
 }
 
 impl Subscribe {
@@ -125,7 +161,8 @@ impl Subscribe {
             Some((channel, symbol)) => (channel, symbol),
             None => ("", name),
         };
-        let known = self.channels.iter().find(|known| known.name == channel);
+        let place = self.channels.iter().position(|known| known.name == channel);
+        let known = place.map(|place| &self.channels[place]);
         let channel = known.map_or(channel, |known| &known.venue);
         let nothing = Default::default();
         let names = [name.to_string()];
@@ -138,6 +175,7 @@ impl Subscribe {
             channel: channel.to_string(),
             symbol: symbol.to_string(),
             params: known.and_then(|known| known.params.clone()),
+            known: place,
             name: name.to_string(),
         }
     }
@@ -184,9 +222,52 @@ impl Subscribe {
         context.fill(template)
     }
 
+    /// The messages that subscribe to an item; none: it is in the URL.
+    pub(crate) fn send_of(&self, item: &FeedItem) -> &ItemMessages {
+        self.channel_of(item).map(|channel| &channel.send).filter(|own| !own.0.is_empty()).unwrap_or(&self.send)
+    }
+
+    /// The messages that unsubscribe from an item; none: there is no way.
+    pub(crate) fn unsubscribe_of(&self, item: &FeedItem) -> &ItemMessages {
+        let own = self.channel_of(item).map(|channel| &channel.unsubscribe).filter(|own| !own.0.is_empty());
+        own.unwrap_or(&self.unsubscribe)
+    }
+
+    fn channel_of(&self, item: &FeedItem) -> Option<&Channel> {
+        self.channels.get(item.known?)
+    }
+
+    /// Items in a message that begins with this one.
+    pub(crate) fn batch_of(&self, item: &FeedItem) -> usize {
+        if self.send_of(item).is_one_by_one() { 1 } else { self.batch }
+    }
+
+    /// Whether one message can be about both items.
+    pub(crate) fn go_together(&self, one: &FeedItem, other: &FeedItem) -> bool {
+        let is_alone = |item| self.channel_of(item).is_some_and(|channel| !channel.send.0.is_empty());
+        let by_channel = self.by_channel || is_alone(one) || is_alone(other);
+        !by_channel || (one.channel == other.channel && one.known == other.known && one.params == other.params)
+    }
+
+    /// Whether items are subscribed to by messages.
+    pub(crate) fn sends(&self) -> bool {
+        !self.send.0.is_empty()
+    }
+
+    /// Whether items can be unsubscribed from.
+    pub(crate) fn unsubscribes(&self) -> bool {
+        !self.unsubscribe.0.is_empty()
+    }
+
+    /// The separator of an item's parts.
+    pub(crate) fn separator(&self) -> &str {
+        &self.split
+    }
+
     /// The templates that may name secrets.
     pub(crate) fn templates(&self) -> impl Iterator<Item = &Template<Placeholder>> + Clone {
-        self.send.iter().chain(&self.unsubscribe)
+        let own = self.channels.iter().flat_map(|channel| channel.send.0.iter().chain(&channel.unsubscribe.0));
+        self.send.0.iter().chain(&self.unsubscribe.0).chain(own)
     }
 }
 
@@ -197,19 +278,9 @@ pub(crate) fn read_subscribe(
 ) -> Result<Option<Subscribe>, ProfileError> {
     optional(root.get("subscribe"), |entry| {
         let section = entry.section(SUBSCRIBE)?;
-        let send_entry = section.get("send");
-        let send = optional(send_entry.clone(), |entry| template(entry, TemplateSite::Subscribe))?;
-        let one_by_one = send.as_ref().is_some_and(|send| {
-            send.sources().any(|placeholder| matches!(placeholder, Placeholder::Item | Placeholder::Symbol))
-        });
-        let many = send.as_ref().is_some_and(|send| {
-            send.sources().any(|placeholder| matches!(placeholder, Placeholder::Items | Placeholder::Symbols))
-        });
-        if let Some(entry) = send_entry.filter(|_| one_by_one && many) {
-            return Err(entry.error("expected either `${items}` or `${item}`, found both"));
-        }
+        let send = ItemMessages::read(&section, "send", TemplateSite::Subscribe)?;
         let batch = optional(section.get("batch"), ProfileEntry::count)?;
-        if one_by_one && batch.is_some_and(|batch| batch > 1) {
+        if send.is_one_by_one() && batch.is_some_and(|batch| batch > 1) {
             return Err(
                 section.error("batch", "expected 1 beside `${item}` in `send`, found more; use `${items|json}`")
             );
@@ -235,16 +306,16 @@ pub(crate) fn read_subscribe(
             example: optional(section.get("example"), |entry| entry.text().map(str::to_string))?,
             channels: channels.into_iter().map(read_channel).collect::<Result<_, _>>()?,
             by_channel: by_channel.unwrap_or(false),
-            batch: if one_by_one { 1 } else { batch.unwrap_or(BATCH) },
+            batch: batch.unwrap_or(BATCH),
             bytes_max: own_bytes_max.into_iter().chain(bytes_max).min().unwrap_or(usize::MAX),
-            unsubscribe: optional(section.get("unsubscribe"), |entry| template(entry, TemplateSite::Unsubscribe))?,
+            unsubscribe: ItemMessages::read(&section, "unsubscribe", TemplateSite::Unsubscribe)?,
             after: rule_named(
                 section.get("after"),
                 rules,
                 &[MessageClass::Greeting, MessageClass::AuthOk, MessageClass::Info],
             )?,
             deadline: optional(section.get("deadline"), ProfileEntry::duration)?,
-            change: read_change(&section, send.is_some())?,
+            change: read_change(&section, !send.0.is_empty())?,
             ack: read_ack(&section)?,
             send,
         })
@@ -263,6 +334,8 @@ fn read_channel((name, entry): (&str, ProfileEntry<'_>)) -> Result<Channel, Prof
         venue: optional(section.get("name"), |entry| entry.text().map(str::to_string))?
             .unwrap_or_else(|| name.to_string()),
         params: params.filter(|params| !params.is_empty()),
+        send: ItemMessages::read(&section, "send", TemplateSite::Subscribe)?,
+        unsubscribe: ItemMessages::read(&section, "unsubscribe", TemplateSite::Unsubscribe)?,
     })
 }
 
@@ -284,8 +357,8 @@ fn read_ack(section: &ProfileSection<'_>) -> Result<Ack, ProfileError> {
     let none = Ack {
         per: Per::None,
         id: None,
-        key: Vec::new(),
-        bad_key: Vec::new(),
+        key: AnswerKey::default(),
+        bad_key: AnswerKey::default(),
         ok: None,
         bad: Vec::new(),
         message: None,
@@ -317,8 +390,8 @@ fn read_ack(section: &ProfileSection<'_>) -> Result<Ack, ProfileError> {
     let ack = Ack {
         per,
         id: optional(section.get("id"), pointer)?,
-        key: one_or_more(key)?.iter().map(pointer).collect::<Result<_, _>>()?,
-        bad_key: one_or_more("bad_key")?.iter().map(pointer).collect::<Result<_, _>>()?,
+        key: AnswerKey::read(&one_or_more(key)?)?,
+        bad_key: AnswerKey::read(&one_or_more("bad_key")?)?,
         ok: optional(section.get("ok"), list)?,
         bad: one_or_more("bad")?.iter().map(list).collect::<Result<_, _>>()?,
         message: optional(section.get("message"), pointer)?,
@@ -329,7 +402,7 @@ fn read_ack(section: &ProfileSection<'_>) -> Result<Ack, ProfileError> {
         false => Err(section.error(key, format!("expected `{key}` beside this `per`, found nothing; add it"))),
     };
     match per {
-        Per::Item => need("key", matches!(ack.key.len(), 1 | 2))?,
+        Per::Item => need("key", !ack.key.is_empty())?,
         Per::List => need("ok", ack.ok.is_some())?,
         Per::Request | Per::Cumulative | Per::None => {}
     }

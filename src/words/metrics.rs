@@ -100,7 +100,7 @@ declare! {
             "Topics requested again because messages of them were missing.";
         UPSTREAM_STALE = Counter "fanline_upstream_topics_stale_total" []
             "Times a topic was silent for longer than is usual for it.";
-        UPSTREAM_UNFOLDED = Counter "fanline_upstream_unfolded_total" [reason: ["no_snapshot", "malformed", "too_large"]]
+        UPSTREAM_UNFOLDED = Counter "fanline_upstream_unfolded_total" [reason: ["no_snapshot", "malformed", "too_large", "checksum"]]
             "Snapshots and deltas that could not be folded into a whole value. `no_snapshot` counts once in 10 s for each topic.";
         UPSTREAM_LEG_WINS = Counter "fanline_upstream_leg_wins_total" [leg: []]
             "Messages of which this leg delivered the first copy; counted only while several connections carry the same.";

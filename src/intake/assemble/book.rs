@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 use std::ops::Range;
 
 use crate::json::{Document, FoundElement, Matches, Type, decode_string, list_parts};
-use crate::profile::rules::fold::{LevelForm, SideMark};
+use crate::profile::rules::fold::{FirstOf, LevelForm, LevelPart, SideMark};
 
 use crate::intake::assemble::decimal::Decimal;
 use crate::intake::assemble::fold::Unfit;
@@ -48,7 +48,7 @@ struct Levels {
 }
 
 #[derive(Clone, Debug)]
-struct Level {
+pub(super) struct Level {
     text: Box<str>,
     /// Range of the price's token in the text.
     price: (u32, u32),
@@ -129,6 +129,12 @@ impl BookState {
         out.push(b']');
     }
 
+    /// The levels of a side, the best first.
+    pub(super) fn best(&self, side: Side) -> impl Iterator<Item = &Level> {
+        let levels = if side == Side::Bid { &self.bids } else { &self.asks };
+        levels.levels.iter().rev()
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.bids.bytes + self.asks.bytes
     }
@@ -141,36 +147,40 @@ fn each_level(
     scratch: &mut LevelScratch,
     mut take: impl FnMut(Side, bool, Level),
 ) -> Result<(), Unfit> {
-    if Type::of(list) != Type::Array {
-        return Err(Unfit::Malformed);
-    }
     let LevelScratch { matches, levels, parts } = scratch;
-    let levels = list_parts(list, levels);
+    let levels = match Type::of(list) {
+        Type::Array => list_parts(list, levels),
+        Type::Object => &[],
+        Type::Bool | Type::Null | Type::Number | Type::String => return Err(Unfit::Malformed),
+    };
     // Bounds the excess that is cut at the end.
     if levels.len() > 2 * LEVELS_MAX {
         return Err(Unfit::TooLarge);
     }
     let nested = |level: &str| matches!(Type::of(level), Type::Array | Type::Object);
-    let alone = levels.first().is_some_and(|first| !list.get(first.range.clone()).is_some_and(nested));
+    let alone = match levels.first() {
+        Some(first) => !list.get(first.range.clone()).is_some_and(nested),
+        None => Type::of(list) == Type::Object,
+    };
     let (alone, levels) = if alone { (Some(list), &[][..]) } else { (None, levels) };
     let inner = levels.iter().filter_map(|level| list.get(level.range.clone()));
     for text in alone.into_iter().chain(inner) {
         let document = Document::whole(text);
         form.places.locate(&document, matches);
-        let find = |place| form.places.get(&document, matches, place).ok_or(Unfit::Malformed);
+        let find = |place: &FirstOf| place.get(&form.places, &document, matches).ok_or(Unfit::Malformed);
         let number = |place| Decimal::parse(find(place)?.token).ok_or(Unfit::Malformed);
-        let price = find(form.price)?.range;
-        number(form.price)?;
-        let gone = number(form.gone)?.is_zero();
+        let price = find(&form.price)?;
+        number(&form.price)?;
+        let gone = number(&form.gone)?.is_zero();
         let side = match &form.side {
             None => side.ok_or(Unfit::Malformed)?,
-            Some(SideMark::Sign { place }) => match number(*place)?.sign() {
+            Some(SideMark::Sign { place }) => match number(place)?.sign() {
                 1 => Side::Bid,
                 -1 => Side::Ask,
                 _ => return Err(Unfit::Malformed),
             },
             Some(SideMark::Word { place, bid, ask }) => {
-                let token = find(*place)?.token;
+                let token = find(place)?.token;
                 match &*decode_string(token).unwrap_or(token.into()) {
                     word if word == bid => Side::Bid,
                     word if word == ask => Side::Ask,
@@ -178,7 +188,11 @@ fn each_level(
                 }
             }
         };
-        take(side, gone, Level::new(text, price, form.dropped, parts).ok_or(Unfit::Malformed)?);
+        let level = match &form.written {
+            None => Level::new(text, price.range, form.dropped, parts),
+            Some(written) => Level::written(written, price.token, find(&form.size)?.token),
+        };
+        take(side, gone, level.ok_or(Unfit::Malformed)?);
     }
     Ok(())
 }
@@ -209,6 +223,27 @@ impl Level {
             kept.get(price.clone()).and_then(Decimal::parse)?;
         }
         Some(Level { text: kept.into(), price: (price.start.try_into().ok()?, price.end.try_into().ok()?) })
+    }
+
+    /// A level that is written anew, in one form whatever the feed's is.
+    fn written(parts: &[LevelPart], price: &str, size: &str) -> Option<Level> {
+        let mut text = String::new();
+        let mut range = 0..0;
+        for part in parts {
+            match part {
+                LevelPart::Text(plain) => text.push_str(plain),
+                LevelPart::Price => {
+                    range = text.len()..text.len() + price.len();
+                    text.push_str(price);
+                }
+                LevelPart::Size => text.push_str(size),
+            }
+        }
+        Some(Level { text: text.into(), price: (range.start.try_into().ok()?, range.end.try_into().ok()?) })
+    }
+
+    pub(super) fn text(&self) -> &str {
+        &self.text
     }
 
     fn price(&self) -> Decimal<'_> {

@@ -6,9 +6,10 @@
 //! A delta that does not fit is never guessed at: the state is dropped, and the next snapshot begins a new one.
 
 use crate::json::{Document, FoundElement, Matches, PointerSet};
-use crate::profile::rules::fold::{BookParts, FoldParts, FoldRule};
+use crate::profile::rules::fold::{BookDepth, BookParts, FoldParts, FoldRule};
 
 use crate::intake::assemble::book::{BookState, LevelScratch, Side};
+use crate::intake::assemble::checksum::{self, ChecksumScratch};
 use crate::intake::assemble::merge::MergedObject;
 use crate::intake::assemble::splice::{Splice, SpliceTemplate, Splices};
 
@@ -22,6 +23,8 @@ pub(super) enum Unfit {
     Malformed,
     /// It is larger than is kept.
     TooLarge,
+    /// The book is not the one that the feed has computed its checksum of.
+    WrongChecksum,
 }
 
 /// Reused buffers, so that folding allocates little.
@@ -30,6 +33,7 @@ pub(super) struct FoldScratch {
     matches: Matches,
     parts: Vec<FoundElement>,
     levels: LevelScratch,
+    checksum: ChecksumScratch,
 }
 
 /// The folded value of one topic.
@@ -49,7 +53,7 @@ enum FoldState {
 impl Fold {
     /// Begins with a snapshot.
     pub(super) fn begin(rule: &FoldRule, document: &Document<'_>, scratch: &mut FoldScratch) -> Result<Fold, Unfit> {
-        let FoldScratch { matches, parts, levels } = scratch;
+        let FoldScratch { matches, parts, levels, checksum } = scratch;
         rule.places.locate(document, matches);
         let mut splices = Splices::default();
         let state = match &rule.parts {
@@ -59,7 +63,9 @@ impl Fold {
                 FoldState::Object(MergedObject::begin(found.token, parts)?)
             }
             FoldParts::Book(book) => {
-                FoldState::Book(begin_book(book, (&rule.places, matches), document, levels, &mut splices)?)
+                let state = begin_book(book, (&rule.places, matches), document, levels, &mut splices)?;
+                checksum::check(book, (&rule.places, matches), document, &state, checksum)?;
+                FoldState::Book(state)
             }
         };
         let mut carried = Vec::with_capacity(rule.carry.len());
@@ -83,7 +89,7 @@ impl Fold {
         document: &Document<'_>,
         scratch: &mut FoldScratch,
     ) -> Result<Fold, Unfit> {
-        let FoldScratch { matches, parts, levels } = scratch;
+        let FoldScratch { matches, parts, levels, checksum } = scratch;
         rule.places.locate(document, matches);
         match (&rule.parts, &mut self.state) {
             (FoldParts::Object(place), FoldState::Object(object)) => {
@@ -92,6 +98,7 @@ impl Fold {
             }
             (FoldParts::Book(parts), FoldState::Book(book)) => {
                 change_book(parts, (&rule.places, matches), document, levels, book)?;
+                checksum::check(parts, (&rule.places, matches), document, book, checksum)?;
             }
             // Two rules that disagree share a topic.
             _ => return Err(Unfit::Malformed),
@@ -142,12 +149,19 @@ fn begin_book(
     scratch: &mut LevelScratch,
     splices: &mut Splices,
 ) -> Result<BookState, Unfit> {
-    let mut book = BookState::new(parts.depth);
-    let sides = parts.sides.as_ref().and_then(|(pair, form)| {
-        let [bids, asks] = pair.map(|place| places.get(document, matches, place));
-        Some((bids?, asks?, form))
+    let depth = match &parts.depth {
+        None => None,
+        Some(BookDepth::Fixed(depth)) => Some(*depth),
+        Some(BookDepth::Named(place)) => {
+            let found = place.get(places, document, matches).ok_or(Unfit::Malformed)?;
+            Some(number_at_end(found.token).ok_or(Unfit::Malformed)?)
+        }
+    };
+    let mut book = BookState::new(depth);
+    let sides = parts.sides.as_ref().and_then(|([bids, asks], form)| {
+        Some((bids.get(places, document, matches)?, asks.get(places, document, matches)?, form))
     });
-    let changes = parts.changes.as_ref().and_then(|(place, form)| Some((places.get(document, matches, *place)?, form)));
+    let changes = parts.changes.as_ref().and_then(|(place, form)| Some((place.get(places, document, matches)?, form)));
     match (sides, changes) {
         (Some((bids, asks, form)), _) => {
             book.load(form, bids.token, Some(Side::Bid), scratch)?;
@@ -176,17 +190,24 @@ fn change_book(
     let mut seen = false;
     if let Some((pair, form)) = &parts.sides {
         for (place, side) in pair.iter().zip([Side::Bid, Side::Ask]) {
-            if let Some(found) = places.get(document, matches, *place) {
+            if let Some(found) = place.get(places, document, matches) {
                 book.change(form, found.token, Some(side), scratch)?;
                 seen = true;
             }
         }
     }
     if let Some((place, form)) = &parts.changes
-        && let Some(found) = places.get(document, matches, *place)
+        && let Some(found) = place.get(places, document, matches)
     {
         book.change(form, found.token, None, scratch)?;
         seen = true;
     }
     if seen { book.cut() } else { Err(Unfit::Malformed) }
+}
+
+/// The number with which a token ends, such as 10 for `"book-10"`; at least 1.
+fn number_at_end(token: &str) -> Option<usize> {
+    let text = token.trim_matches('"');
+    let digits = text.len() - text.trim_end_matches(|c: char| c.is_ascii_digit()).len();
+    text[text.len() - digits..].parse().ok().filter(|number| *number > 0)
 }

@@ -6,6 +6,7 @@ pub mod cadence;
 pub mod sequence;
 
 mod book;
+mod checksum;
 mod decimal;
 mod fold;
 mod join;

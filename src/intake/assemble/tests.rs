@@ -287,6 +287,89 @@ fn levels_are_folded_in_the_forms_that_venues_use() {
 }
 
 #[test]
+fn levels_of_several_forms_are_kept_in_one() {
+    let book = |levels: &str| {
+        format!("mode = \"book\"\nsnapshot_when = ['/snapshot exists']\nbook = {{ sides = [\"./b\", \"./a\"], {levels} }}")
+    };
+    let two_forms = book("price = [\"p\", 0], size = [\"q\", 1], level = '[${price},${size}]'");
+    let itself = book(
+        "changes = \".\", side = \"s\", bid = \"buy\", ask = \"sell\", price = \"p\", size = \"q\", \
+         level = '{\"p\":${price},\"q\":${size}}'",
+    );
+    let places = book("price = 0, size = 1, depth = \"/name\"")
+        .replace("\"./b\", \"./a\"", "[\"/1/bs\", \"/1/b\", \"/2/b\"], [\"/1/as\", \"/1/a\", \"/2/a\"]")
+        .replace("/name", "/-1")
+        .replace("/snapshot", "/1/snapshot");
+    for (mode, messages, expected) in [
+        (
+            two_forms,
+            vec![
+                r#"{"snapshot":1,"b":[{"p":"9","q":"1"},{"p":"8","q":"2"}],"a":[{"p":"10","q":"3"}]}"#,
+                r#"{"b":[["9","0"],["8.5","4"]],"a":[["10","5"]]}"#,
+            ],
+            r#"{"snapshot":1,"b":[["8.5","4"],["8","2"]],"a":[["10","5"]]}"#,
+        ),
+        (
+            itself,
+            vec![
+                r#"{"snapshot":1,"b":[{"p":9,"q":1}],"a":[{"p":10,"q":3}]}"#,
+                r#"{"s":"sell","n":2,"p":10.5,"q":2.0,"t":7}"#,
+                r#"{"s":"buy","n":3,"p":9,"q":0.0,"t":8}"#,
+            ],
+            r#"{"snapshot":1,"b":[],"a":[{"p":10,"q":3},{"p":10.5,"q":2.0}]}"#,
+        ),
+        (
+            places,
+            vec![
+                r#"[7,{"snapshot":1,"bs":[["9","1"],["8","1"]],"as":[["10","1"]]},"book-2"]"#,
+                r#"[7,{"a":[["11","1"],["12","1"]]},{"b":[["9","0"]]},"book-2"]"#,
+            ],
+            r#"[7,{"snapshot":1,"bs":[["8","1"]],"as":[["10","1"],["11","1"]]},"book-2"]"#,
+        ),
+    ] {
+        assert_eq!(image(&mode, &messages).as_deref(), Some(expected), "{messages:?}");
+    }
+}
+
+#[test]
+fn a_wrong_checksum_is_a_gap_and_the_book_is_requested_again() {
+    let sum = |text: &str| {
+        let mut crc = flate2::Crc::new();
+        crc.update(text.as_bytes());
+        crc.sum()
+    };
+    for (rule, first, second) in [
+        ("order = \"alternating\", join = \":\"", "9.0:1:0.5e1:2:8:3", "9.0:4:0.5e1:2:8:3"),
+        ("order = \"bids_first\"", "9.01830.5e12", "9.04830.5e12"),
+        ("order = \"asks_first\", digits = \"significant\"", "5e1290183", "5e1290483"),
+    ] {
+        let mode = format!(
+            "{}, checksum = {{ at = \"./c\", levels = 2, {rule} }} }}\ndelta_limit = {{ count = 1 }}",
+            BOOK.trim().trim_end_matches('}').trim_end()
+        );
+        let treatment = treatment(&mode);
+        let (signed, unsigned) = (sum(first).cast_signed(), sum(second));
+        let snapshot = format!(
+            r#"{{"snapshot":1,"b":[["9.0","1"],["8","3"],["7","1"]],"a":[["0.5e1","2"]],"c":{signed}}}"#
+        );
+        let right = format!(r#"{{"b":[["9.0","4"]],"c":"{unsigned}"}}"#);
+        let lines = assembled(&treatment, &[&snapshot, &right, r#"{"b":[["7","2"]]}"#, r#"{"b":[],"c":0}"#]);
+        assert!(lines[1..].iter().all(|line| line.contains(" change to ")), "{lines:?}");
+
+        let wrong = format!(r#"{{"b":[],"a":[],"c":{}}}"#, unsigned ^ 1);
+        let lines = assembled(&treatment, &[&snapshot, &right, &wrong, &right, &snapshot, &right]);
+        let shown: Vec<&str> = lines.iter().map(|line| line.strip_prefix("t ").unwrap_or(line)).collect();
+        assert_eq!(shown[2..5], ["odd: WrongChecksum", "gap checksum None", "Resubscribe"], "{lines:?}");
+        assert_eq!(shown[5..7], [format!("{wrong} change"), format!("{right} change")]);
+        assert!(shown[8].contains(" change to "), "the next snapshot begins anew: {lines:?}");
+        let malformed = assembled(&treatment, &[&snapshot, r#"{"b":[],"c":"x"}"#]);
+        assert_eq!(malformed[1], "t odd: Malformed");
+        let from_the_start = assembled(&treatment, &[&snapshot.replace(&signed.to_string(), &(signed ^ 1).to_string())]);
+        assert_eq!(from_the_start[..3], ["t odd: WrongChecksum", "t gap checksum None", "t Resubscribe"]);
+    }
+}
+
+#[test]
 fn a_malformed_change_ends_the_fold_until_the_next_snapshot() {
     let mode = format!("{BOOK}\ndelta_limit = {{ count = 1 }}");
     let snapshot = r#"{"snapshot":1,"b":[["10","1"]],"a":[]}"#;

@@ -191,7 +191,7 @@ impl TopicState {
             log.unfold(budget);
             **log = ChangeLog { whole_bytes: update.published().len(), ..ChangeLog::default() };
             if let Err(unfit) = log.begin(changes, update, budget) {
-                out.oddity(update.topic, unfit.into(), update.received);
+                log.unfit(unfit, update, out);
             }
             return Retention::Snapshot;
         }
@@ -206,7 +206,7 @@ impl TopicState {
         if disposition == Disposition::Publish
             && let Err(unfit) = log.fold_in(changes, update, budget)
         {
-            out.oddity(update.topic, unfit.into(), update.received);
+            log.unfit(unfit, update, out);
             if unfit == Unfit::Malformed {
                 log.request_snapshot(update, out);
             }
@@ -260,11 +260,22 @@ impl From<Unfit> for Oddity {
         match unfit {
             Unfit::Malformed => Oddity::Malformed,
             Unfit::TooLarge => Oddity::TooLarge,
+            Unfit::WrongChecksum => Oddity::WrongChecksum,
         }
     }
 }
 
 impl ChangeLog {
+    /// An update could not be folded. With a wrong checksum something is missing, and what is kept is wrong.
+    fn unfit(&mut self, unfit: Unfit, update: &Update<'_>, out: &mut dyn UpdateSink) {
+        out.oddity(update.topic, unfit.into(), update.received);
+        if unfit == Unfit::WrongChecksum {
+            let gap = TopicStatus::Gap { reason: GapReason::Checksum, missed: None };
+            out.status(update.topic, gap, update.received);
+            self.request_snapshot(update, out);
+        }
+    }
+
     /// Requests a new snapshot, once until it arrives.
     fn request_snapshot(&mut self, update: &Update<'_>, out: &mut dyn UpdateSink) {
         if !std::mem::replace(&mut self.asked, true) {

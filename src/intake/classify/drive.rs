@@ -1,4 +1,4 @@
-//! For tests: drives a classifier as the pipeline does.
+//! Drives a classifier as the pipeline does, where there is no pipeline: in tests, and for messages in a file.
 
 use crate::words::stamp::Stamp;
 

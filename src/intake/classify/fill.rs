@@ -34,7 +34,9 @@ impl<'a> RuleMatch<'a> {
         let (count, kept) = self.view.found.count(path);
         let mut problem = (count > kept).then_some(Unnamed::TooManyElements { count });
         let mut named = 0;
-        for index in 0..kept.min(ELEMENTS_MAX) {
+        let kept = kept.min(ELEMENTS_MAX);
+        for place in 0..kept {
+            let index = if self.rule.newest_first { kept - 1 - place } else { place };
             let view = View { element: Some((path, index)), ..self.view };
             let element = view.found.element_range(path, index);
             match self.collect_one(&view, element, found) {

@@ -6,7 +6,6 @@
 //! those whose key no acknowledgement has bound yet (at most 64, 1 MiB or 5 s). They are released in their order, with
 //! their times of arrival.
 
-#[cfg(test)]
 pub(crate) mod drive;
 
 mod binding;

@@ -98,6 +98,8 @@ struct ReplayResult {
     /// Topics of this connection that have had a number.
     numbered: BTreeSet<String>,
     gaps: u64,
+    wrong_checksums: u64,
+    renewals: u64,
     connection_gaps: u64,
     replies: Vec<String>,
     problems: Vec<String>,
@@ -108,6 +110,8 @@ struct ReplayResult {
 /// Sink of the assembled updates of a recording.
 struct ReplaySink<'a> {
     gaps: &'a mut u64,
+    wrong_checksums: &'a mut u64,
+    renewals: &'a mut u64,
     published: &'a mut Vec<Vec<u8>>,
 }
 
@@ -120,9 +124,13 @@ impl UpdateSink for ReplaySink<'_> {
         *self.gaps += u64::from(matches!(status, TopicStatus::Gap { .. }));
     }
 
-    fn remedy(&mut self, _: &str, _: GapRemedy) {}
+    fn remedy(&mut self, _: &str, remedy: GapRemedy) {
+        *self.renewals += u64::from(remedy == GapRemedy::Resubscribe);
+    }
 
-    fn oddity(&mut self, _: &str, _: Oddity, _: Stamp) {}
+    fn oddity(&mut self, _: &str, oddity: Oddity, _: Stamp) {
+        *self.wrong_checksums += u64::from(oddity == Oddity::WrongChecksum);
+    }
 }
 
 impl Look for ReplayResult {
@@ -141,7 +149,12 @@ impl Look for ReplayResult {
         self.assembler.take(
             update,
             Release::InOrder,
-            &mut ReplaySink { gaps: &mut self.gaps, published: &mut self.published },
+            &mut ReplaySink {
+                gaps: &mut self.gaps,
+                wrong_checksums: &mut self.wrong_checksums,
+                renewals: &mut self.renewals,
+                published: &mut self.published,
+            },
         );
     }
 
@@ -158,10 +171,15 @@ impl Look for ReplayResult {
 impl ReplayResult {
     /// One classifier and one assembler for each connection; sums over all of them.
     fn of(profile: &Profile, lines: &[ReplayLine]) -> ReplayResult {
+        ReplayResult::of_each(|_| profile.clone(), lines)
+    }
+
+    /// With a profile for each connection.
+    fn of_each(profile: impl Fn(&str) -> Profile, lines: &[ReplayLine]) -> ReplayResult {
         let mut whole = ReplayResult::default();
         let conns: BTreeSet<&str> = lines.iter().map(|line| line.conn.as_str()).collect();
         for conn in conns {
-            let mut classifier = Classifier::new(profile);
+            let mut classifier = Classifier::new(&profile(conn));
             (whole.assembler, whole.numbered) = Default::default();
             for line in lines.iter().filter(|line| line.conn == conn) {
                 let message = match std::str::from_utf8(&line.bytes) {
@@ -189,13 +207,48 @@ fn profile(name: &str) -> Profile {
     Profile::built_in(name).unwrap_or_else(|| panic!("`{name}` is built in"))
 }
 
+/// The profile of one connection: those of Kraken, version 2, have books of two depths.
+fn of_connection(name: &str, conn: &str) -> Profile {
+    if name != "kraken-v2" || conn == "btcusd_l2" {
+        return profile(name);
+    }
+    let text = include_str!("../../profile/built_in/kraken-v2.toml").replace("depth = 10, carry", "depth = 25, carry");
+    crate::profile::check(&text, name).expect("a valid profile")
+}
+
+#[test]
+fn books_have_the_checksums_that_their_venues_send() {
+    for (feed, pointers, expected) in [
+        ("okx-v5", &["/data/0/checksum"][..], 290),
+        ("kraken-v1", &["/1/c", "/2/c"], 4269),
+        ("kraken-v2", &["/data/0/checksum"], 4629),
+    ] {
+        let Some(mut lines) = inbound(feed) else { return };
+        let pointers = pointers.iter().map(|text| crate::json::Pointer::parse(text).expect("a pointer"));
+        let pointers: Vec<_> = pointers.collect();
+        let has_one = |line: &&ReplayLine| {
+            let text = std::str::from_utf8(&line.bytes).expect("text");
+            pointers.iter().any(|pointer| crate::json::find(text, pointer).is_some())
+        };
+        assert_eq!(lines.iter().filter(has_one).count(), expected, "{feed}");
+        let profile = |conn: &str| of_connection(feed, conn);
+        let replay = ReplayResult::of_each(profile, &lines);
+        assert_eq!((replay.wrong_checksums, replay.renewals), (0, 0), "{feed}: every message was checked");
+
+        let mut place = 0..lines.len();
+        lines.retain(|_| place.next().is_some_and(|place| place % 53 != 52));
+        let replay = ReplayResult::of_each(profile, &lines);
+        assert!(replay.wrong_checksums > 0 && replay.gaps > 0 && replay.renewals > 0, "{feed}: what was lost shows");
+    }
+}
+
 #[test]
 fn every_recording_is_sorted_without_a_rest_as_is_expected_of_it() {
     let Some(expected) = shared("REPLAY_EXPECTED.jsonl") else { return };
     let expected: Vec<Value> = expected.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     for (feed, name) in RECORDED {
         let Some(lines) = inbound(feed) else { return };
-        let replay = ReplayResult::of(&profile(name), &lines);
+        let replay = ReplayResult::of_each(|conn| of_connection(name, conn), &lines);
         assert_eq!(replay.problems, [""; 0], "{feed}");
         let expected = expected.iter().find(|line| line["profile"] == feed).expect("an expectation of each recording");
         for (key, count) in expected["stats"].as_object().expect("counts") {

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::json::{Each, Pointer, decode_string, find};
+use serde_json::{Map, Value};
+
+use crate::json::{Each, decode_string, find};
+use crate::profile::answer_key::AnswerKey;
 use crate::profile::subscribe::{Ack, FeedItem, Per};
 
 use crate::intake::connection::subscriptions::{ItemSubscriptions, PendingSubscribe, SubscriptionState};
@@ -25,15 +28,19 @@ impl ItemSubscriptions {
                 if self.is_drop(self.position_of(ack, text)) {
                     return;
                 }
-                if let Some(item) = self.item_of(&ack.key, None, text) {
-                    self.confirm(&item);
-                    self.forget_settled();
-                }
+                self.items_of(&ack.key, None, text).iter().for_each(|item| self.confirm(item));
+                self.forget_settled();
             }
             Per::List => self.acknowledged_list(ack, text),
             Per::Cumulative => {
-                for request in std::mem::take(&mut self.requests) {
-                    request.items.iter().for_each(|item| self.confirm(item));
+                // Requests that it does not answer may still be refused.
+                let answered = match ack.key.is_empty() {
+                    true => self.requests.pop_front().filter(|request| !request.drops).map(|request| request.items),
+                    false => Some(self.items_of(&ack.key, None, text)),
+                };
+                answered.iter().flatten().for_each(|item| self.confirm(item));
+                if !ack.key.is_empty() {
+                    self.forget_settled();
                 }
             }
         }
@@ -70,12 +77,21 @@ impl ItemSubscriptions {
             return;
         }
         let among = by_id.map(|at| self.requests[at].items.clone());
-        if let Some(item) =
-            self.item_of(if ack.bad_key.is_empty() { &ack.key } else { &ack.bad_key }, among.as_deref(), text)
-        {
-            return self.refuse(&item, why);
+        let key = if ack.bad_key.is_empty() { &ack.key } else { &ack.bad_key };
+        // A cumulative key is about what is granted.
+        let named = if ack.per == Per::Cumulative && ack.bad_key.is_empty() { &AnswerKey::default() } else { key };
+        let items = self.items_of(named, among.as_deref(), text);
+        if !items.is_empty() {
+            items.iter().for_each(|item| self.refuse(item, why.clone()));
+            return self.forget_settled();
         }
-        let only = || (self.requests.len() == 1).then_some(0);
+        // Without a number it is about the oldest request: a feed answers one after another.
+        let counts = ack.per == Per::Request || ack.per == Per::Cumulative && ack.key.is_empty();
+        if !counts {
+            self.forget_settled();
+        }
+        let is_in_order = ack.id.is_none() && ack.per != Per::None;
+        let only = || (is_in_order || self.requests.len() == 1).then_some(0);
         let Some(request) = by_id.or_else(only).and_then(|at| self.requests.remove(at)) else { return };
         if request.drops {
             return;
@@ -112,20 +128,36 @@ impl ItemSubscriptions {
         if ack.id.is_none() { self.requests.pop_front() } else { None }
     }
 
-    /// The item of an answer, as these pointers name it; one of `among`, where the request is known.
-    fn item_of(&self, key: &[Pointer], among: Option<&[Arc<FeedItem>]>, text: &str) -> Option<Arc<FeedItem>> {
-        let value = |at: usize| find(text, key.get(at)?).and_then(plain);
-        let first = value(0)?;
-        let mut found = match value(1).filter(|_| key.len() > 1) {
-            None if key.len() > 1 => return None,
-            None => self.called(&first),
-            Some(symbol) => {
-                let fits = |item: &&Arc<FeedItem>| item.channel == first && item.symbol == symbol;
-                self.items().find(fits).cloned().into_iter().collect()
-            }
+    /// The items of an answer, as these pointers name them; of `among`, where the request is known.
+    fn items_of(&self, key: &AnswerKey, among: Option<&[Arc<FeedItem>]>, text: &str) -> Vec<Arc<FeedItem>> {
+        let is_among =
+            |item: &Arc<FeedItem>| among.is_none_or(|among| among.iter().any(|other| other.name == item.name));
+        let item = |name: Vec<Value>| self.with_name(&name).into_iter().find(is_among);
+        key.names(text).into_iter().filter_map(item).collect()
+    }
+
+    /// Items with this name: the venue's, an object as it was sent, or channel and parts of the symbol.
+    fn with_name(&self, parts: &[Value]) -> Vec<Arc<FeedItem>> {
+        let scalar = |part: &Value| match part {
+            Value::String(text) => Some(text.clone()),
+            Value::Number(_) | Value::Bool(_) => Some(part.to_string()),
+            Value::Null | Value::Array(_) | Value::Object(_) => None,
         };
-        found.retain(|item| among.is_none_or(|among| among.iter().any(|other| other.name == item.name)));
-        found.into_iter().next()
+        if let [Value::Object(named)] = parts {
+            let is_named = |item: &&Arc<FeedItem>| is_part(&item.venue, named);
+            return self.items().filter(is_named).cloned().collect();
+        }
+        let Some(texts) = parts.iter().map(scalar).collect::<Option<Vec<String>>>() else { return Vec::new() };
+        match &texts[..] {
+            [] => Vec::new(),
+            [venue] => self.called(venue),
+            [channel, symbol @ ..] => {
+                let separator = self.subscribe.as_ref().map_or(".", |subscribe| subscribe.separator());
+                let symbol = symbol.join(separator);
+                let fits = |item: &&Arc<FeedItem>| item.channel == *channel && item.symbol == symbol;
+                self.items().filter(fits).cloned().collect()
+            }
+        }
     }
 
     /// Items with this name at the venue; some venues give only the symbol.
@@ -136,16 +168,16 @@ impl ItemSubscriptions {
 
     /// Requests whose items are all answered need no further answer.
     pub(super) fn forget_settled(&mut self) {
-        let items = &self.items;
-        let open = |request: &PendingSubscribe| {
-            !request.drops
-                && request
-                    .items
-                    .iter()
-                    .any(|item| matches!(items.get(&item.name), Some((_, SubscriptionState::Requested { .. }))))
-        };
-        self.requests.retain(open);
+        let mut requests = std::mem::take(&mut self.requests);
+        requests.retain(|request| self.is_open(request));
+        self.requests = requests;
     }
+}
+
+/// Whether the venue's name of an item is an object, all of whose members are among these.
+fn is_part(venue: &str, named: &Map<String, Value>) -> bool {
+    let object = serde_json::from_str::<Map<String, Value>>(venue).unwrap_or_default();
+    !object.is_empty() && object.iter().all(|(name, value)| named.get(name) == Some(value))
 }
 
 fn why(ack: &Ack, text: &str) -> String {

@@ -4,20 +4,16 @@
 //! acknowledgement: data may arrive first, and some venues never acknowledge. A refused batch is halved and sent again
 //! until the refused items stand alone, so that one bad item does not take the good ones with it.
 
+mod requests;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use crate::profile::placeholders::{Context, Placeholder};
+use crate::profile::placeholders::Context;
 use crate::profile::subscribe::{FeedItem, ItemChange, Per, Subscribe};
-use crate::profile::template::Template;
 use crate::words::stamp::Stamp;
 
-use crate::intake::time::ns;
-
-/// Requests that wait for an answer at most; the oldest are forgotten, and their items count as unanswered in time.
-const REQUESTS_MAX: usize = 1024;
-/// Items of other channels that are skipped to fill a message.
-const LOOK_AHEAD_MAX: usize = 4096;
+use crate::intake::connection::subscriptions::requests::FurtherMessage;
 
 /// The outcome of an item.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +37,9 @@ pub(crate) struct ItemSubscriptions {
     /// No answer is late before this; nanoseconds of the monotonic clock.
     late_ns: u64,
     to_request: VecDeque<Arc<FeedItem>>,
-    /// Halves of a refused batch; before everything else.
+    /// Messages of the batch that was just sent, of profiles that need several for it; before everything else.
+    further: VecDeque<FurtherMessage>,
+    /// Halves of a refused batch; before everything that is new.
     pub(super) again: VecDeque<Vec<Arc<FeedItem>>>,
     /// With their state when they were dropped: the venue may not know it yet.
     to_drop: VecDeque<(Arc<FeedItem>, SubscriptionState)>,
@@ -76,6 +74,8 @@ pub(super) struct PendingSubscribe {
     pub items: Vec<Arc<FeedItem>>,
     /// It unsubscribed.
     pub drops: bool,
+    /// A part of a refused batch.
+    pub is_half: bool,
 }
 
 impl ItemSubscriptions {
@@ -86,6 +86,7 @@ impl ItemSubscriptions {
             unanswered: 0,
             late_ns: u64::MAX,
             to_request: VecDeque::new(),
+            further: VecDeque::new(),
             again: VecDeque::new(),
             to_drop: VecDeque::new(),
             requests: VecDeque::new(),
@@ -117,8 +118,7 @@ impl ItemSubscriptions {
 
     /// These are no longer wanted. A venue without a way to drop them keeps sending them.
     pub(crate) fn unwant(&mut self, items: &[Arc<FeedItem>]) {
-        let can_tell =
-            self.subscribe.as_ref().is_some_and(|how| how.unsubscribe.is_some() || how.change != ItemChange::Live);
+        let can_tell = self.subscribe.as_ref().is_some_and(|how| how.unsubscribes() || how.change != ItemChange::Live);
         if !can_tell {
             return;
         }
@@ -158,10 +158,25 @@ impl ItemSubscriptions {
         match subscribe.change {
             ItemChange::ReplaceAll => self.outdated && !self.items.is_empty(),
             ItemChange::Live | ItemChange::Reconnect => {
-                let drops = subscribe.unsubscribe.is_some() && !self.to_drop.is_empty();
-                subscribe.send.is_some() && (drops || !self.again.is_empty() || !self.to_request.is_empty())
+                let drops = subscribe.unsubscribes() && !self.to_drop.is_empty();
+                let news = drops || !self.again.is_empty() || !self.to_request.is_empty();
+                subscribe.sends() && (!self.further.is_empty() || news && !self.is_held())
             }
         }
+    }
+
+    /// Whether nothing new is said until an answer comes: halves of a refused batch are requested one after another,
+    /// where a refusal does not say which request it is about.
+    fn is_held(&self) -> bool {
+        let Some(ack) = self.subscribe.as_ref().map(|subscribe| &subscribe.ack) else { return false };
+        let is_told = ack.per == Per::None || ack.id.is_some();
+        let mut open = self.requests.iter().filter(|request| self.is_open(request)).peekable();
+        !is_told && open.peek().is_some() && (!self.again.is_empty() || open.any(|request| request.is_half))
+    }
+
+    /// Whether an item of this request is neither granted nor refused.
+    pub(super) fn is_open(&self, request: &PendingSubscribe) -> bool {
+        !request.drops && request.items.iter().any(|item| self.is_requested(&item.name))
     }
 
     /// The next request. `bound` returns the venue's key of a subscription.
@@ -172,126 +187,30 @@ impl ItemSubscriptions {
         bound: &dyn Fn(&FeedItem) -> Option<String>,
     ) -> Option<String> {
         let subscribe = self.subscribe.clone()?;
-        let send = subscribe.send.as_ref()?;
+        if !subscribe.sends() {
+            return None;
+        }
+        if let Some(further) = self.further.pop_front() {
+            return self.further_message(&subscribe, further, context, bound);
+        }
         if subscribe.change == ItemChange::ReplaceAll {
             self.outdated = false;
             let all: Vec<Arc<FeedItem>> = self.items.values().map(|(item, _)| item.clone()).collect();
             self.to_request.clear();
-            return self.request(&subscribe, send, all, context, now);
+            return self.request(&subscribe, (all, false), context, now);
         }
-        if let (Some(unsubscribe), Some((item, _))) = (&subscribe.unsubscribe, self.to_drop.pop_front()) {
-            return self.drop_message(&subscribe, unsubscribe, item, context, bound);
+        if subscribe.unsubscribes()
+            && let Some((item, _)) = self.to_drop.pop_front()
+        {
+            return self.drop_message(&subscribe, item, context, bound);
         }
         self.to_drop.clear();
         let batch = match self.again.pop_front() {
             // Some may have been answered by their data since.
-            Some(batch) => batch.into_iter().filter(|item| self.is_unanswered(&item.name)).collect(),
-            None => self.take_batch(&subscribe),
+            Some(batch) => (batch.into_iter().filter(|item| self.is_unanswered(&item.name)).collect(), true),
+            None => (self.take_batch(&subscribe), false),
         };
-        self.request(&subscribe, send, batch, context, now)
-    }
-
-    /// The first waiting items, as many as one message may hold by number and channel.
-    fn take_batch(&mut self, subscribe: &Subscribe) -> Vec<Arc<FeedItem>> {
-        let Some(first) = self.to_request.pop_front() else { return Vec::new() };
-        let mut batch = vec![first.clone()];
-        let mut others = Vec::new();
-        // Only the beginning of a long queue is searched, or each message would cost as much as all of them.
-        while batch.len() < subscribe.batch
-            && others.len() < LOOK_AHEAD_MAX
-            && let Some(item) = self.to_request.pop_front()
-        {
-            let fits = !subscribe.by_channel || (item.channel == first.channel && item.params == first.params);
-            if fits { batch.push(item) } else { others.push(item) }
-        }
-        others.into_iter().rev().for_each(|item| self.to_request.push_front(item));
-        batch
-    }
-
-    /// The request for as many of these items as fit into a message; the rest waits.
-    fn request(
-        &mut self,
-        subscribe: &Subscribe,
-        send: &Template<Placeholder>,
-        mut batch: Vec<Arc<FeedItem>>,
-        context: Context<'_>,
-        now: Stamp,
-    ) -> Option<String> {
-        let requests_all = subscribe.change == ItemChange::ReplaceAll;
-        let is_due = |state: SubscriptionState| {
-            requests_all || matches!(state, SubscriptionState::Queued | SubscriptionState::Halved)
-        };
-        batch.retain(|item| self.items.get(&item.name).is_some_and(|(_, state)| is_due(*state)));
-        while !batch.is_empty() {
-            let items: Vec<&FeedItem> = batch.iter().map(|item| &**item).collect();
-            let message = match subscribe.message(send, &items, context) {
-                Ok(message) => message,
-                Err(missing) => {
-                    for item in batch.drain(..) {
-                        self.refuse(&item, missing.to_string());
-                    }
-                    return None;
-                }
-            };
-            if message.len() <= subscribe.bytes_max {
-                let by_ns = now.mono_ns + ns(subscribe.ack.timeout);
-                for item in &batch {
-                    self.set_state(&item.name, SubscriptionState::Requested { by_ns });
-                }
-                self.late_ns = self.late_ns.min(by_ns);
-                self.expect(PendingSubscribe { number: context.req, items: batch, drops: false });
-                return Some(message);
-            }
-            if let [item] = &batch[..] {
-                let (item, bytes, max) = (item.clone(), message.len(), subscribe.bytes_max);
-                self.refuse(
-                    &item,
-                    format!("expected a subscribe message of at most {max} bytes, found {bytes}; shorten the item"),
-                );
-                return None;
-            }
-            let rest = batch.split_off(batch.len().div_ceil(2));
-            rest.into_iter().rev().for_each(|item| self.to_request.push_front(item));
-        }
-        None
-    }
-
-    fn drop_message(
-        &mut self,
-        subscribe: &Subscribe,
-        unsubscribe: &Template<Placeholder>,
-        first: Arc<FeedItem>,
-        context: Context<'_>,
-        bound: &dyn Fn(&FeedItem) -> Option<String>,
-    ) -> Option<String> {
-        let one_by_one = unsubscribe
-            .sources()
-            .any(|placeholder| matches!(placeholder, Placeholder::Item | Placeholder::Symbol | Placeholder::BindKey));
-        let mut batch = vec![first];
-        while !one_by_one && batch.len() < subscribe.batch {
-            let same = |item: &Arc<FeedItem>| !subscribe.by_channel || item.channel == batch[0].channel;
-            let Some(at) = self.to_drop.iter().position(|(item, _)| same(item)) else { break };
-            batch.extend(self.to_drop.remove(at).map(|(item, _)| item));
-        }
-        let key = bound(&batch[0]);
-        let context = Context { bind_key: key.as_deref(), ..context };
-        loop {
-            let items: Vec<&FeedItem> = batch.iter().map(|item| &**item).collect();
-            let message = subscribe.message(unsubscribe, &items, context).ok()?;
-            if message.len() <= subscribe.bytes_max || batch.len() == 1 {
-                self.expect(PendingSubscribe { number: context.req, items: batch, drops: true });
-                return Some(message);
-            }
-            let rest = batch.split_off(batch.len().div_ceil(2));
-            rest.into_iter().rev().for_each(|item| self.to_drop.push_front((item, SubscriptionState::Settled)));
-        }
-    }
-
-    fn expect(&mut self, request: PendingSubscribe) {
-        if self.requests.len() == REQUESTS_MAX {
-            self.requests.pop_front();
-        }
-        self.requests.push_back(request);
+        self.request(&subscribe, batch, context, now)
     }
 
     /// An update of this topic arrived.

@@ -48,7 +48,7 @@ impl Upstream {
         self.pipeline.output.connected();
         let protocol = Protocol::open((self.config.clone(), lease.taken.clone()), &items, now);
         self.connections.opened(id, (protocol, lease), now);
-        if self.config.subscribe.as_ref().is_some_and(|how| how.send.is_none()) {
+        if self.config.subscribe.as_ref().is_some_and(|how| !how.sends()) {
             // The URL subscribed to them.
             items.iter().for_each(|item| self.await_data(&item.name, now));
         }

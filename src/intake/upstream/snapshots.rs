@@ -172,6 +172,7 @@ impl Upstream {
                 channel: String::new(),
                 symbol: topic.to_string(),
                 params: None,
+                known: None,
             },
         }
     }

@@ -220,8 +220,18 @@ pub(crate) const PING: Keys = Keys {
 pub(crate) const SUBSCRIBE: Keys = Keys {
     section: "subscribe",
     known: &[
-        key("send", "template", "none: the items are in the URL", "the message that subscribes"),
-        key("unsubscribe", "template", "none", "the message that unsubscribes"),
+        key(
+            "send",
+            "template, or list of templates",
+            "none: the items are in the URL",
+            "the message that subscribes; of a list all are sent for each batch, in this order",
+        ),
+        key(
+            "unsubscribe",
+            "template, or list of templates",
+            "none",
+            "the message that unsubscribes; a list as with `send`",
+        ),
         key(
             "item",
             "template of `${item}`, `${channel}`, `${symbol}`",
@@ -269,6 +279,13 @@ pub(crate) const CHANNEL: Keys = Keys {
     known: &[
         key("name", "text", "the channel's name", "the value of `${channel}`"),
         key("params", "table", "none", "the members of `${params}`"),
+        key("send", "template, or list of templates", "the section's", "the messages that subscribe to such items"),
+        key(
+            "unsubscribe",
+            "template, or list of templates",
+            "the section's",
+            "the messages that unsubscribe from them",
+        ),
     ],
     later: &[],
 };
@@ -280,14 +297,14 @@ pub(crate) const ACK: Keys = Keys {
         key("id", "pointer", "none", "where the answer has `${req}`"),
         key(
             "key",
-            "one or two pointers",
+            "one or more pointers",
             "required with `item`",
-            "where it has the feed's name of the item, or channel and symbol",
+            "where it has the feed's name of the item; an object in which all members of that name are; or, with several pointers, channel and parts of the symbol. `*` stands for every element, `#` for the key of a member: `/channels/*/name` with `/channels/*/product_ids/*`",
         ),
         key("item", "pointer", "none", "the same as `key` with one pointer"),
         key(
             "bad_key",
-            "one or two pointers",
+            "one or more pointers",
             "`key`",
             "the same in a refusal, where it differs. A single pointer may also name the symbol",
         ),

@@ -54,6 +54,12 @@ pub(crate) const ON: Keys = Keys {
             "one message holds several updates, one frame each. Only with `data`. `/*`: the message itself is the list",
         ),
         key(
+            "order",
+            "`newest_last`, `newest_first`",
+            "`newest_last`",
+            "with `each`: the order of the elements in the message. They are published oldest first",
+        ),
+        key(
             "emit",
             "`message`, `element`",
             "`message`",
@@ -141,12 +147,17 @@ pub(crate) const MERGE: Keys = Keys {
 pub(crate) const BOOK: Keys = Keys {
     section: "on.book",
     known: &[
-        key("sides", "two `./pointers`", "none", "the lists of bids and asks"),
+        key(
+            "sides",
+            "two `./pointers`",
+            "none",
+            "the lists of bids and asks. Each may be a list of pointers, of which the first that finds something counts",
+        ),
         key(
             "changes",
             "`./pointer`",
             "none",
-            "one list for both sides, or one level alone, instead of `sides` or beside it; then `sides` is for snapshots",
+            "one list for both sides, or one level alone, instead of `sides` or beside it; then `sides` is for snapshots. `.`: the message itself is the level",
         ),
         key(
             "side",
@@ -161,23 +172,57 @@ pub(crate) const BOOK: Keys = Keys {
             "price",
             "position or key",
             "required",
-            "where a level has its price: `price = 0` in `[\"61837.5\",\"0.02\"]`, `price = \"px\"` in `{\"px\":61837.5}`",
+            "where a level has its price: `price = 0` in `[\"61837.5\",\"0.02\"]`, `price = \"px\"` in `{\"px\":61837.5}`; `price = [\"px\", 0]` if levels have several forms",
         ),
-        key("size", "position or key", "required", "where a level has its size"),
+        key("size", "position or key", "required", "where a level has its size; a list as with `price`"),
+        key(
+            "level",
+            "JSON with `${price}` and `${size}`",
+            "as received",
+            "how levels are kept, where a snapshot's have another form than those of changes: `[${price},${size}]`. What clients that join receive then has this form",
+        ),
         key("count", "position or key", "none", "where a level has its number of orders"),
         key("remove", "`size == 0`, `count == 0`", "`size == 0`", "which level is removed; `0.00000000` is 0"),
         key(
             "depth",
-            "number from 1",
+            "number from 1, or pointer",
             "no limit",
-            "levels per side, the best ones; where the feed does not say which fall out",
+            "levels per side, the best ones; where the feed does not say which fall out. A pointer leads to a number in the snapshot, or to a text that ends with one: `book-25`",
         ),
+        key("checksum", "table", "none", "the feed's checksum of the book, [below](#checksums)"),
         key(
             "carry",
             "list of pointers",
             "none",
             "further tokens taken from the newest message: a checksum, a number, a time",
         ),
+    ],
+    later: &[],
+};
+
+pub(crate) const CHECKSUM: Keys = Keys {
+    section: "on.book.checksum",
+    known: &[
+        key(
+            "at",
+            "pointer",
+            "required",
+            "where a message has it, a number or a string of digits. Of a list of pointers the first that finds something counts. A message without one, or with 0, is not checked",
+        ),
+        key("levels", "number from 1", "required", "levels per side that it covers, the best ones"),
+        key(
+            "order",
+            "`alternating`, `asks_first`, `bids_first`",
+            "required",
+            "the order of the levels: bid, ask, bid, ask; or one side after the other",
+        ),
+        key(
+            "digits",
+            "`as_sent`, `significant`",
+            "`as_sent`",
+            "how price and size are written: as received; or without the point and the zeros at the beginning",
+        ),
+        key("join", "text", "empty", "what stands between two numbers"),
     ],
     later: &[],
 };

@@ -11,7 +11,9 @@ pub(crate) use crate::profile::keys::connections::{
     SUBSCRIBE,
 };
 pub(crate) use crate::profile::keys::downstream::{DOWNSTREAM, FORM, HEARTBEAT, ITEMS, PATH, SAID};
-pub(crate) use crate::profile::keys::messages::{BIND, BOOK, CONNECTION_SEQ, DECODE, DELTA_LIMIT, MERGE, ON, SEQ};
+pub(crate) use crate::profile::keys::messages::{
+    BIND, BOOK, CHECKSUM, CONNECTION_SEQ, DECODE, DELTA_LIMIT, MERGE, ON, SEQ,
+};
 pub(crate) use crate::profile::keys::requests::{RENEWAL, SNAPSHOT, VENUE_REQUEST};
 
 /// One key of a section; `value`, `default` and `doc` are cells of the reference, in Markdown.
@@ -71,6 +73,7 @@ pub(crate) const ALL: &[&Keys] = &[
     &SEQ,
     &MERGE,
     &BOOK,
+    &CHECKSUM,
     &DELTA_LIMIT,
     &DOWNSTREAM,
     &PATH,

@@ -127,6 +127,12 @@ const PLACES: &[Place] = &[
         ],
     ),
     place(
+        "on.book.checksum",
+        "on = [{ name = 'r', as = 'data', topic = 'x', mode = 'book', snapshot_when = [], book = { price = 0, size = 1, sides = ['./b', './a'], checksum = {",
+        "} } }]",
+        &[&[("at", "'./c'"), ("levels", "10"), ("order", "'alternating'")]],
+    ),
+    place(
         "on.delta_limit",
         "on = [{ name = 'r', as = 'data', topic = 'x', mode = 'delta', delta_limit = {",
         "} }]",

@@ -1,6 +1,7 @@
 //! Folding of deltas into whole values: the parts of a message that are an object or the sides of a book.
 
-use crate::json::{Each, PointerSet, PointerSite};
+use crate::json::{Document, Each, Match, Matches, PointerSet, PointerSite};
+use crate::profile::rules::checksum::ChecksumRule;
 
 /// The folded parts of a message.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,11 +23,30 @@ pub enum FoldParts {
 #[derive(Clone, Debug, PartialEq)]
 pub struct BookParts {
     /// Lists of one side each: bids, asks.
-    pub sides: Option<([PointerSite; 2], LevelForm)>,
+    pub sides: Option<([FirstOf; 2], LevelForm)>,
     /// A list of both sides.
-    pub changes: Option<(PointerSite, LevelForm)>,
+    pub changes: Option<(FirstOf, LevelForm)>,
     /// Levels per side.
-    pub depth: Option<usize>,
+    pub depth: Option<BookDepth>,
+    pub checksum: Option<ChecksumRule>,
+}
+
+/// Levels per side.
+#[derive(Clone, Debug, PartialEq)]
+pub enum BookDepth {
+    Fixed(usize),
+    /// The snapshot has a number there, or a text that ends with one.
+    Named(FirstOf),
+}
+
+/// Several places: the first at which there is something counts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FirstOf(pub Vec<PointerSite>);
+
+impl FirstOf {
+    pub fn get<'a>(&self, places: &PointerSet, document: &Document<'a>, matches: &Matches) -> Option<Match<'a>> {
+        self.0.iter().find_map(|place| places.get(document, matches, *place))
+    }
 }
 
 impl FoldRule {
@@ -41,21 +61,32 @@ impl FoldRule {
 pub struct LevelForm {
     /// Pointers of the places below; they start at the level.
     pub places: PointerSet,
-    pub price: PointerSite,
+    pub price: FirstOf,
+    pub size: FirstOf,
     /// The field that is 0 in a removed level.
-    pub gone: PointerSite,
+    pub gone: FirstOf,
     pub side: Option<SideMark>,
     /// The position that is left out of a kept level, because the snapshot's levels do not have it.
     pub dropped: Option<usize>,
+    /// How a kept level is written; none: as received.
+    pub written: Option<Vec<LevelPart>>,
+}
+
+/// A part of a level that is written anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LevelPart {
+    Text(String),
+    Price,
+    Size,
 }
 
 /// The mark of a level's side.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum SideMark {
     /// One of two words.
-    Word { place: PointerSite, bid: String, ask: String },
+    Word { place: FirstOf, bid: String, ask: String },
     /// A number that is greater than 0 for bids and less for asks.
-    Sign { place: PointerSite },
+    Sign { place: FirstOf },
 }
 
 /// The rule's `each`, needed to build the message of one element.

@@ -3,7 +3,7 @@
 //! A placeholder is `${source|filter|…}`. The sources depend on the place of the template, so the source is a type
 //! parameter and is read and looked up by the caller. Braces without `$` are plain text: templates are JSON.
 //! `${source?text}` is a conditional: the text, itself a template, if the source has a value, and a list an element;
-//! else nothing. Braces inside a placeholder must be balanced, except after a backslash.
+//! else nothing; `${!source?text}` is the opposite. Braces inside a placeholder must be balanced, except after a backslash.
 //!
 //! | filter | gives |
 //! |---|---|
@@ -51,6 +51,8 @@ enum Segment<S> {
     Place(S, Vec<Filter>),
     /// Left out if the source has no value.
     If(S, Template<S>),
+    /// Left out if it has one.
+    Unless(S, Template<S>),
 }
 
 #[derive(Clone, Debug)]
@@ -120,9 +122,17 @@ impl<S> Template<S> {
                 segments.push(Segment::Text(before.to_string()));
             }
             let (name, more) = inside.split_at(inside.find(['|', '?']).unwrap_or(inside.len()));
+            let text = more.strip_prefix('?');
+            let (name, unless) = match name.strip_prefix('!') {
+                Some(name) if text.is_some() => (name, true),
+                _ => (name, false),
+            };
             let place = source(name)?;
-            segments.push(match more.strip_prefix('?') {
-                Some(text) => Segment::If(place, Template::parse_deep(text, aliases, source, depth + 1)?),
+            segments.push(match text {
+                Some(text) => {
+                    let inner = Template::parse_deep(text, aliases, source, depth + 1)?;
+                    if unless { Segment::Unless(place, inner) } else { Segment::If(place, inner) }
+                }
                 None => Segment::Place(place, Filter::parse_all(more, aliases)?),
             });
             rest = tail;
@@ -142,7 +152,7 @@ impl<S> Template<S> {
     pub(crate) fn required_sources(&self) -> impl Iterator<Item = &S> {
         self.segments.iter().filter_map(|segment| match segment {
             Segment::Place(source, filters) => Filter::instead(filters).is_none().then_some(source),
-            Segment::Text(_) | Segment::If(..) => None,
+            Segment::Text(_) | Segment::If(..) | Segment::Unless(..) => None,
         })
     }
 
@@ -158,7 +168,7 @@ impl<S> Template<S> {
             match segment {
                 Segment::Text(_) => {}
                 Segment::Place(source, _) => sources.push(source),
-                Segment::If(source, inner) => {
+                Segment::If(source, inner) | Segment::Unless(source, inner) => {
                     sources.push(source);
                     inner.put_sources(sources);
                 }
@@ -173,7 +183,7 @@ impl<S> Template<S> {
                 Segment::Place(_, filters) if !filters.iter().any(|filter| matches!(filter, Filter::Or(_))) => {
                     filters.push(Filter::Or(text.to_string()));
                 }
-                Segment::If(_, inner) => *inner = std::mem::take(inner).or(text),
+                Segment::If(_, inner) | Segment::Unless(_, inner) => *inner = std::mem::take(inner).or(text),
                 Segment::Text(_) | Segment::Place(..) => {}
             }
         }
@@ -207,8 +217,9 @@ impl<S> Template<S> {
                         SourceValue::List(list) => out.push_str(&list.join(",")),
                     }
                 }
-                Segment::If(source, inner) => {
-                    if value(source).is_ok_and(|value| !matches!(value, SourceValue::List([]))) {
+                Segment::If(source, inner) | Segment::Unless(source, inner) => {
+                    let is_there = value(source).is_ok_and(|value| !matches!(value, SourceValue::List([])));
+                    if is_there == matches!(segment, Segment::If(..)) {
                         inner.render_deep(out, value)?;
                     }
                 }

@@ -20,7 +20,7 @@ impl<S> Template<S> {
                 Segment::Text(text) => inside = ends_inside(text, inside),
                 Segment::Place(_, filters) if inside => filters.push(Filter::Escape),
                 Segment::Place(..) => {}
-                Segment::If(_, inner) => inner.quote(inside),
+                Segment::If(_, inner) | Segment::Unless(_, inner) => inner.quote(inside),
             }
         }
     }

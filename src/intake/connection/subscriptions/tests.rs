@@ -243,3 +243,99 @@ fn a_venue_that_replaces_everything_receives_everything() {
     let messages = venue.receives();
     assert!(messages == [r#"["a","b"]"#] || messages == [r#"["b","a"]"#], "{messages:?}");
 }
+
+/// A venue that answers each request with everything subscribed, or refuses it as a whole, and never says which.
+#[test]
+fn a_refusal_among_cumulative_answers_is_not_lost() {
+    for key in ["", ", key = [\"/c/*/name\", \"/c/*/ids/*\"]"] {
+        let how = format!(
+            "group_by = \"channel\"\nsend = '${{channel}} ${{symbols|join:+}}'\nack = {{ per = \"cumulative\"{key} }}"
+        );
+        let mut venue = venue(&how, &["a.X", "b.X", "c.X"]);
+        assert_eq!(venue.receives(), ["a X", "b X", "c X"]);
+        venue.subscriptions.acknowledged(r#"{"c":[{"name":"a","ids":["X"]}]}"#);
+        assert_eq!(venue.outcomes(), ["+a.X"], "{key}: the others are not answered yet");
+        venue.subscriptions.refused("{}", "no such channel");
+        venue.subscriptions.acknowledged(r#"{"c":[{"name":"a","ids":["X"]},{"name":"c","ids":["X"]}]}"#);
+        assert_eq!(venue.outcomes(), ["+c.X", "-b.X: no such channel"], "{key}");
+        assert!(venue.subscriptions.is_settled());
+    }
+}
+
+#[test]
+fn halves_are_requested_one_after_another_where_answers_have_no_number() {
+    let mut venue = venue("send = '${items|join:,}'\nack = { per = \"cumulative\" }", &["a", "bad", "c", "d", "e"]);
+    let mut sent = Vec::new();
+    for _ in 0..20 {
+        let received = venue.receives();
+        assert!(received.len() < 2, "one at a time: {received:?}");
+        for batch in &received {
+            match batch.contains("bad") {
+                true => venue.subscriptions.refused("{}", "no"),
+                false => venue.subscriptions.acknowledged("{}"),
+            }
+        }
+        sent.extend(received);
+    }
+    assert_eq!(sent, ["a,bad,c,d,e", "a,bad", "c,d,e", "a", "bad"]);
+    assert_eq!(venue.outcomes(), ["+a", "+c", "+d", "+e", "-bad: no"]);
+    assert!(venue.subscriptions.is_settled());
+}
+
+#[test]
+fn a_half_that_is_never_answered_does_not_hold_the_others_up() {
+    let mut venue = venue("send = '${items|join:,}'\nack = { per = \"cumulative\", timeout = \"2s\" }", &["a", "b"]);
+    venue.receives();
+    venue.subscriptions.refused("{}", "no");
+    assert_eq!(venue.receives(), ["a"]);
+    venue.now = Stamp { wall_ms: 2000, mono_ns: 2_000_000_000 };
+    venue.subscriptions.tick(venue.now);
+    assert_eq!((venue.receives(), venue.outcomes()), (vec!["b".to_string()], vec!["-a: no answer".to_string()]));
+}
+
+#[test]
+fn a_channel_has_messages_of_its_own_and_as_many_as_it_needs() {
+    let how = "send = '+${items|join:,}'\nunsubscribe = '-${items|join:,}'\n\
+               channels.book = { send = ['+book ${symbol} ${req}', 'snapshot ${symbol} ${req}'], unsubscribe = ['-book ${symbol}', '-more ${symbol}'] }\n\
+               ack = { per = \"request\", id = \"/id\" }";
+    let mut venue = venue(how, &["t.X", "book.X", "t.Y", "book.Y"]);
+    let sent = venue.receives();
+    assert_eq!(sent, ["+t.X,t.Y", "+book X 2", "snapshot X 3", "+book Y 4", "snapshot Y 5"]);
+    for id in 1..=5 {
+        venue.subscriptions.acknowledged(&format!("{{\"id\":{id}}}"));
+    }
+    assert_eq!(venue.outcomes(), ["+book.X", "+book.Y", "+t.X", "+t.Y"]);
+    let items = [venue.item("book.X"), venue.item("t.Y")];
+    venue.subscriptions.unwant(&items);
+    assert_eq!(venue.receives(), ["-book X", "-more X", "-t.Y"]);
+}
+
+#[test]
+fn an_answer_may_name_several_items_or_repeat_an_object() {
+    let how = "send = '${items|json}'\nack = { per = \"item\", key = [\"/c\", \"/s/*\"] }";
+    let mut list = venue(how, &["t.A", "t.B", "u.A"]);
+    list.receives();
+    list.subscriptions.acknowledged(r#"{"c":"t","s":["A","B"]}"#);
+    assert_eq!(list.outcomes(), ["+t.A", "+t.B"]);
+
+    let how = "item = '{\"c\":${channel|json},\"s\":${symbol|json}}'\nsend = '${items|join:,}'\n\
+               ack = { per = \"item\", key = \"/arg\" }";
+    let mut object = venue(how, &["t.A", "t.B"]);
+    object.receives();
+    object.subscriptions.acknowledged(r#"{"arg":{"s":"B","more":null,"c":"t"}}"#);
+    assert_eq!(object.outcomes(), ["+t.B"]);
+
+    let mut parts =
+        venue("send = '${items|json}'\nack = { per = \"item\", key = [\"/c\", \"/a\", \"/b\"] }", &["t.X.Y"]);
+    parts.receives();
+    parts.subscriptions.acknowledged(r#"{"c":"t","a":"X","b":"Y"}"#);
+    assert_eq!(parts.outcomes(), ["+t.X.Y"]);
+}
+
+#[test]
+fn an_item_without_a_channel_has_another_message_or_a_reason() {
+    let how = "send = '${channel?${channel}/}${!channel?all }${symbol}'";
+    assert_eq!(venue(how, &["t.A", "mids"]).receives(), ["t/A", "all mids"]);
+    let mut needs = venue("send = '${channel} ${symbol}'", &["mids"]);
+    assert_eq!((needs.receives(), needs.outcomes()), (vec![], vec!["-mids: no value for `channel`".to_string()]));
+}

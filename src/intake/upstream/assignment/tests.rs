@@ -4,7 +4,14 @@ use super::*;
 
 fn item(name: &str) -> Arc<FeedItem> {
     let name = name.to_string();
-    Arc::new(FeedItem { venue: name.clone(), channel: String::new(), symbol: name.clone(), params: None, name })
+    Arc::new(FeedItem {
+        venue: name.clone(),
+        channel: String::new(),
+        symbol: name.clone(),
+        params: None,
+        known: None,
+        name,
+    })
 }
 
 fn items(count: usize) -> Vec<Arc<FeedItem>> {

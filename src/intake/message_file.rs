@@ -1,0 +1,325 @@
+//! Messages of a feed as a file: what arrives, and what becomes of it. `fanline check` runs the one beside a profile.
+//!
+//! Each line is a JSON object, and holds one step of one connection.
+//!
+//! | member | meaning |
+//! |---|---|
+//! | `items`, `sends` | fanline subscribes to these items, and sends these messages |
+//! | `gets` | a message of the feed: an object or a list, or a string for a text that is not JSON |
+//! | `class` | what it is |
+//! | `topics` | the topics of its updates, in their order |
+//! | `snapshots` | those of them that are snapshots |
+//! | `reply` | the answer to a ping |
+//! | `granted`, `refused` | the items of which it decides |
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::bus::retention::Retention;
+use crate::bus::topic_status::TopicStatus;
+use crate::profile::Profile;
+use crate::profile::placeholders::Context;
+use crate::profile::rule::MessageClass;
+use crate::profile::rules::numbers::GapRemedy;
+use crate::profile::secrets::Secrets;
+use crate::profile::section::ProfileError;
+use crate::profile::subscribe::Subscribe;
+use crate::protocol::encoding::Payload;
+use crate::words::stamp::Stamp;
+
+use crate::intake::assemble::Assembler;
+use crate::intake::classify::drive::{self, Look};
+use crate::intake::classify::{Classified, Classifier, FeedFrame, FeedMessage};
+use crate::intake::connection::subscriptions::{ItemOutcome, ItemSubscriptions};
+use crate::intake::update::{Oddity, Release, Update, UpdateSink};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MessageStep {
+    items: Option<Vec<String>>,
+    #[serde(default)]
+    sends: Vec<Value>,
+    gets: Option<Box<RawValue>>,
+    class: Option<String>,
+    #[serde(default)]
+    topics: Vec<String>,
+    #[serde(default)]
+    snapshots: Vec<String>,
+    reply: Option<Value>,
+    granted: Option<Vec<String>>,
+    refused: Option<Vec<String>>,
+}
+
+/// A connection to a feed that a file stands for.
+struct ToldFeed<'p> {
+    subscribe: Option<Arc<Subscribe>>,
+    classifier: Classifier,
+    subscriptions: ItemSubscriptions,
+    assembler: Assembler,
+    requests: u64,
+    profile: &'p Profile,
+}
+
+/// What becomes of one message.
+#[derive(Default)]
+struct ToldResult {
+    classes: Vec<MessageClass>,
+    topics: Vec<String>,
+    snapshots: Vec<String>,
+    reply: Option<String>,
+    problem: Option<String>,
+    granted: Vec<String>,
+    refused: Vec<String>,
+}
+
+/// Finds what an assembler cannot use.
+struct OddityFinder<'a>(&'a mut Option<String>);
+
+/// Watches a message on its way.
+struct MessageWatch<'a> {
+    result: &'a mut ToldResult,
+    assembler: &'a mut Assembler,
+    subscriptions: &'a mut ItemSubscriptions,
+}
+
+impl Profile {
+    /// Runs a file of messages; gives the number of its steps.
+    pub fn check_messages(&self, text: &str, origin: &str) -> Result<usize, ProfileError> {
+        let mut feed = ToldFeed::new(self, &[]);
+        let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+        let mut steps = 0;
+        for (index, line) in lines {
+            let place = |problem| ProfileError {
+                origin: origin.to_string(),
+                line: index + 1,
+                key: "step".to_string(),
+                problem,
+            };
+            let step: MessageStep = serde_json::from_str(line).map_err(|error| {
+                place(format!(
+                    "expected a step such as `{{\"gets\":{{\"s\":\"A\"}},\"class\":\"data\",\"topics\":[\"A\"]}}`, \
+                     found another: {error}"
+                ))
+            })?;
+            feed.take(&step).map_err(place)?;
+            steps += 1;
+        }
+        Ok(steps)
+    }
+}
+
+impl<'p> ToldFeed<'p> {
+    fn new(profile: &'p Profile, items: &[String]) -> ToldFeed<'p> {
+        let subscribe = profile.subscribe.clone().map(Arc::new);
+        let items: Vec<_> =
+            subscribe.iter().flat_map(|how| items.iter().map(|item| Arc::new(how.item(item)))).collect();
+        ToldFeed {
+            classifier: Classifier::new(profile),
+            subscriptions: ItemSubscriptions::new(subscribe.clone(), &items),
+            assembler: Assembler::default(),
+            requests: 0,
+            subscribe,
+            profile,
+        }
+    }
+
+    fn take(&mut self, step: &MessageStep) -> Result<(), String> {
+        match (&step.items, &step.gets) {
+            (Some(items), None) if self.subscribe.is_some() => {
+                *self = ToldFeed::new(self.profile, items);
+                let sent = self.sent();
+                let found = sent.iter().map(|text| serde_json::from_str(text).unwrap_or(Value::from(text.as_str())));
+                same("messages sent", &step.sends, &found.collect::<Vec<Value>>())
+            }
+            (None, Some(message)) => {
+                let text = serde_json::from_str::<String>(message.get()).unwrap_or_else(|_| message.get().to_string());
+                let result = self.receive(&text);
+                // Nothing is sent, but what would be is no longer waiting.
+                self.sent();
+                compare(step, &result)
+            }
+            _ => Err("expected either `items`, and `[subscribe]` in the profile, or `gets`; found neither or both"
+                .to_string()),
+        }
+    }
+
+    /// The messages that subscribe. Without the keys of the environment some are left out.
+    fn sent(&mut self) -> Vec<String> {
+        let secrets = Secrets::default();
+        let mut sent = Vec::new();
+        while self.subscriptions.has_something_to_say() {
+            self.requests += 1;
+            let context = Context::plain(&secrets, Stamp::default(), self.requests);
+            sent.extend(self.subscriptions.next(context, Stamp::default(), &|_| None));
+        }
+        sent
+    }
+
+    fn receive(&mut self, text: &str) -> ToldResult {
+        let mut result = ToldResult::default();
+        let ToldFeed { classifier, subscriptions, assembler, .. } = self;
+        let mut watch = MessageWatch { result: &mut result, assembler, subscriptions };
+        drive::take(classifier, FeedFrame::Text(text), Stamp::default(), &mut watch);
+        for outcome in self.subscriptions.outcomes() {
+            match outcome {
+                ItemOutcome::Confirmed(item) => result.granted.push(item.name.clone()),
+                ItemOutcome::Refused { item, .. } | ItemOutcome::Unanswered(item) => {
+                    result.refused.push(item.name.clone());
+                }
+            }
+        }
+        result.granted.sort_unstable();
+        result.refused.sort_unstable();
+        result
+    }
+}
+
+impl Look for MessageWatch<'_> {
+    fn update(&mut self, update: &Update<'_>) {
+        self.result.topics.push(update.topic.to_string());
+        if update.snapshot {
+            self.result.snapshots.push(update.topic.to_string());
+        }
+        self.subscriptions.updated(update.topic);
+        self.assembler.take(update, Release::InOrder, &mut OddityFinder(&mut self.result.problem));
+    }
+
+    fn classified(&mut self, classified: &Classified, message: &FeedMessage<'_>) {
+        self.result.classes.push(classified.class);
+        self.result.reply = self.result.reply.take().or_else(|| classified.reply.clone());
+        if let Some(problem) = &classified.problem {
+            self.result.problem = Some(problem.to_string());
+        }
+        if let FeedMessage::Text(text) = message {
+            match classified.class {
+                MessageClass::Ack => self.subscriptions.acknowledged(text),
+                MessageClass::Nack => self.subscriptions.refused(text, text),
+                _ => {}
+            }
+        }
+    }
+}
+
+impl UpdateSink for OddityFinder<'_> {
+    fn publish(&mut self, _: &str, _: Payload, _: Retention, _: Stamp) {}
+
+    fn status(&mut self, _: &str, _: TopicStatus, _: Stamp) {}
+
+    fn remedy(&mut self, _: &str, _: GapRemedy) {}
+
+    fn oddity(&mut self, topic: &str, oddity: Oddity, _: Stamp) {
+        let problem = match oddity {
+            Oddity::Malformed => "does not match `book` or `merge` of the rule",
+            Oddity::WrongChecksum => "has another checksum than the folded book",
+            Oddity::Old | Oddity::Restart | Oddity::NoSnapshot { .. } | Oddity::TooLarge => return,
+        };
+        *self.0 = Some(format!("the message of `{topic}` {problem}"));
+    }
+}
+
+fn compare(step: &MessageStep, result: &ToldResult) -> Result<(), String> {
+    if let Some(expected) = &step.class {
+        let found: Vec<&str> = result.classes.iter().map(|class| class.label()).collect();
+        if found != [expected.as_str()] {
+            let why = result.problem.as_ref().map(|problem| format!(": {problem}")).unwrap_or_default();
+            return Err(format!("expected the class `{expected}`, found `{}`{why}", found.join("`, `")));
+        }
+    }
+    if let Some(problem) = &result.problem {
+        return Err(format!("expected a message without a problem, found one: {problem}"));
+    }
+    same("topics", &step.topics, &result.topics)?;
+    same("snapshots", &step.snapshots, &result.snapshots)?;
+    let reply = result.reply.as_ref().map(|text| serde_json::from_str(text).unwrap_or(Value::from(text.as_str())));
+    if step.reply != reply {
+        return Err(format!("expected the reply {:?}, found {reply:?}", step.reply));
+    }
+    step.granted.as_ref().map_or(Ok(()), |expected| same("items granted", expected, &result.granted))?;
+    step.refused.as_ref().map_or(Ok(()), |expected| same("items refused", expected, &result.refused))
+}
+
+fn same<T: PartialEq + std::fmt::Debug>(what: &str, expected: &[T], found: &[T]) -> Result<(), String> {
+    if expected == found { Ok(()) } else { Err(format!("expected the {what} {expected:?}, found {found:?}")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::profile::check;
+
+    /// Profiles that were written without a recording of their venue.
+    const TOLD: [&str; 15] = [
+        "ascendex",
+        "binance-coinm",
+        "bitflyer",
+        "bitget",
+        "bitmex",
+        "cryptocom",
+        "dydx",
+        "gateio",
+        "hyperliquid",
+        "independent-reserve",
+        "kraken-futures",
+        "phemex",
+        "poloniex",
+        "probit",
+        "upbit",
+    ];
+
+    /// The file of messages beside each of them.
+    #[test]
+    fn profiles_treat_messages_as_the_files_beside_them_say() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/profile/built_in");
+        let read = |file: String| std::fs::read_to_string(folder.join(&file)).unwrap_or_else(|_| panic!("{file}"));
+        let mut problems = Vec::new();
+        for name in TOLD {
+            assert!(Profile::built_in(name).is_some(), "{name} is built in");
+            let profile = check(&read(format!("{name}.toml")), name);
+            let steps = profile.and_then(|profile| {
+                let told = read(format!("{name}.messages.jsonl"));
+                profile.check_messages(&told, &format!("{name}.messages.jsonl"))
+            });
+            problems.extend(steps.map(|steps| assert!(steps > 4, "{name}")).err().map(|error| error.to_string()));
+        }
+        assert_eq!(problems, [""; 0], "{}", problems.join("\n"));
+    }
+
+    #[test]
+    fn a_step_that_does_not_hold_is_shown_with_its_line() {
+        let profile = check(
+            "profile = 1\nname = \"t\"\n[subscribe]\nsend = '+${item}'\nack = { per = \"item\", key = \"/ok\" }\n\
+             [[on]]\nname = \"ack\"\nas = \"ack\"\nwhen = ['/ok exists']\n\
+             [[on]]\nname = \"all\"\nas = \"data\"\ntopic = \"${/s}\"\n",
+            "t",
+        )
+        .expect("a valid profile");
+        for (line, part) in [
+            (r#"{"gets":{"s":"A"},"class":"data","topics":["A"]}"#, ""),
+            (r#"{"gets":{"s":"A"},"class":"ack","topics":["A"]}"#, "expected the class `ack`, found `data`"),
+            (r#"{"gets":{"s":"A"},"class":"data"}"#, "expected the topics [], found [\"A\"]"),
+            (r#"{"gets":{"s":1},"class":"data"}"#, "expected a topic at `/s`, found a number"),
+            (r#"{"items":["A"],"sends":["+A"]}"#, ""),
+            (r#"{"items":["A"],"sends":["-A"]}"#, "expected the messages sent"),
+            (r#"{"gets":{"ok":"A"},"class":"ack","granted":["A"]}"#, "expected the items granted"),
+            (r#"{"got":1}"#, "expected a step such as"),
+            ("{}", "expected either `items`"),
+        ] {
+            let outcome = profile.check_messages(&format!("\n{line}"), "t.messages.jsonl");
+            match part {
+                "" => assert_eq!(outcome, Ok(1), "{line}"),
+                part => {
+                    let error = outcome.expect_err(line).to_string();
+                    assert!(error.starts_with("t.messages.jsonl:2: step: ") && error.contains(part), "{error}");
+                }
+            }
+        }
+        let granted =
+            "{\"items\":[\"A\"],\"sends\":[\"+A\"]}\n{\"gets\":{\"ok\":\"A\"},\"class\":\"ack\",\"granted\":[\"A\"]}";
+        assert_eq!(profile.check_messages(granted, "t"), Ok(2));
+    }
+}
