@@ -158,7 +158,7 @@ impl Profile {
 
     /// Items can leave a connection that stays open.
     pub(crate) fn can_drop(&self) -> bool {
-        self.subscribe.as_ref().is_some_and(|how| how.change == ItemChange::Live && how.unsubscribe.is_some())
+        self.subscribe.as_ref().is_some_and(|how| how.change == ItemChange::Live && how.unsubscribes())
     }
 }
 
