@@ -289,7 +289,9 @@ fn levels_are_folded_in_the_forms_that_venues_use() {
 #[test]
 fn levels_of_several_forms_are_kept_in_one() {
     let book = |levels: &str| {
-        format!("mode = \"book\"\nsnapshot_when = ['/snapshot exists']\nbook = {{ sides = [\"./b\", \"./a\"], {levels} }}")
+        format!(
+            "mode = \"book\"\nsnapshot_when = ['/snapshot exists']\nbook = {{ sides = [\"./b\", \"./a\"], {levels} }}"
+        )
     };
     let two_forms = book("price = [\"p\", 0], size = [\"q\", 1], level = '[${price},${size}]'");
     let itself = book(
@@ -349,9 +351,8 @@ fn a_wrong_checksum_is_a_gap_and_the_book_is_requested_again() {
         );
         let treatment = treatment(&mode);
         let (signed, unsigned) = (sum(first).cast_signed(), sum(second));
-        let snapshot = format!(
-            r#"{{"snapshot":1,"b":[["9.0","1"],["8","3"],["7","1"]],"a":[["0.5e1","2"]],"c":{signed}}}"#
-        );
+        let snapshot =
+            format!(r#"{{"snapshot":1,"b":[["9.0","1"],["8","3"],["7","1"]],"a":[["0.5e1","2"]],"c":{signed}}}"#);
         let right = format!(r#"{{"b":[["9.0","4"]],"c":"{unsigned}"}}"#);
         let lines = assembled(&treatment, &[&snapshot, &right, r#"{"b":[["7","2"]]}"#, r#"{"b":[],"c":0}"#]);
         assert!(lines[1..].iter().all(|line| line.contains(" change to ")), "{lines:?}");
@@ -364,7 +365,8 @@ fn a_wrong_checksum_is_a_gap_and_the_book_is_requested_again() {
         assert!(shown[8].contains(" change to "), "the next snapshot begins anew: {lines:?}");
         let malformed = assembled(&treatment, &[&snapshot, r#"{"b":[],"c":"x"}"#]);
         assert_eq!(malformed[1], "t odd: Malformed");
-        let from_the_start = assembled(&treatment, &[&snapshot.replace(&signed.to_string(), &(signed ^ 1).to_string())]);
+        let from_the_start =
+            assembled(&treatment, &[&snapshot.replace(&signed.to_string(), &(signed ^ 1).to_string())]);
         assert_eq!(from_the_start[..3], ["t odd: WrongChecksum", "t gap checksum None", "t Resubscribe"]);
     }
 }

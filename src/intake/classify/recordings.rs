@@ -228,7 +228,8 @@ fn books_have_the_checksums_that_their_venues_send() {
         let pointers: Vec<_> = pointers.collect();
         let has_one = |line: &&ReplayLine| {
             let text = std::str::from_utf8(&line.bytes).expect("text");
-            pointers.iter().any(|pointer| crate::json::find(text, pointer).is_some())
+            // Kraken's tickers have a list of this name.
+            pointers.iter().any(|at| crate::json::find(text, at).is_some_and(|token| !token.starts_with('[')))
         };
         assert_eq!(lines.iter().filter(has_one).count(), expected, "{feed}");
         let profile = |conn: &str| of_connection(feed, conn);

@@ -47,6 +47,26 @@ fn classified(profile: &Profile, message: FeedFrame<'_>) -> Vec<String> {
 }
 
 #[test]
+fn a_list_is_published_oldest_first_whatever_its_order() {
+    for (order, expected) in
+        [("", ["1", "2", "3"]), ("newest_last", ["1", "2", "3"]), ("newest_first", ["3", "2", "1"])]
+    {
+        let order = if order.is_empty() { String::new() } else { format!("order = \"{order}\"\n") };
+        let text = format!(
+            "profile = 1\nname = \"t\"\n[[on]]\nname = \"a\"\nas = \"data\"\neach = \"/d/*\"\n{order}\
+             emit = \"element\"\ntopic = \"t\"\n"
+        );
+        let profile = check(&text, "t").expect("a valid profile");
+        let lines = classified(&profile, FeedFrame::Text(r#"{"d":[1,2,3]}"#));
+        assert_eq!(lines[..3], expected.map(|element| format!("t {element} Json at 7")), "{order}");
+    }
+    let alone =
+        "profile = 1\nname = \"t\"\n[[on]]\nname = \"a\"\nas = \"data\"\norder = \"newest_first\"\ntopic = \"t\"\n";
+    let error = check(alone, "t").expect_err("a rule without a list").to_string();
+    assert!(error.starts_with("t:6: on.1.order: expected `each` beside `order`"), "{error}");
+}
+
+#[test]
 fn a_missing_topic_is_reported_with_its_place() {
     let profile = Profile::generic_with_topic("/data/s").expect("right");
     for (text, expected) in [

@@ -84,6 +84,7 @@ const PLACES: &[Place] = &[
         &[
             &DATA,
             &[DATA[0], DATA[1], DATA[2], ("mode", "'tail'")],
+            &[DATA[0], DATA[1], DATA[2], ("each", "'/d/*'")],
             &[DATA[0], DATA[1], DATA[2], ("mode", "'merge'")],
             &[DATA[0], DATA[1], DATA[2], ("mode", "'book'")],
             &[DATA[0], DATA[1], DATA[2], ("mode", "'delta'")],
