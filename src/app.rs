@@ -5,6 +5,7 @@ pub(crate) mod clustering;
 mod configuration_digest;
 pub(crate) mod demand;
 mod fault_injection;
+mod feed_settings;
 pub(crate) mod file_shares;
 pub(crate) mod gatekeeping;
 mod handover;
@@ -78,6 +79,11 @@ pub enum AppError {
          give it, as in `fanline wss://HOST/PATH --profile {profile}`, or in upstream.url"
     )]
     NoUrl { profile: String },
+    #[error(
+        "expected profile `{profile}` with the `[downstream]` and the `connect.topics_per_conn` that are in force, found others; \
+         restart, or hand over, to apply it"
+    )]
+    AgreedProfile { profile: String },
     #[error("history.keep: {0}")]
     History(#[from] HistoryError),
     #[error("upstream.send: {0}")]
@@ -131,6 +137,7 @@ impl AppError {
                 | AppError::Unreadable { .. }
                 | AppError::NothingToCheck { .. }
                 | AppError::NoUrl { .. }
+                | AppError::AgreedProfile { .. }
                 | AppError::History(_)
                 | AppError::Send(_)
                 | AppError::NoSend(_)

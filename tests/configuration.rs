@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use fanline::config::change::AppliedParts;
 use fanline::config::error::ConfigError;
 use fanline::config::{self, ConfigSources, Effective, Flag, document};
 use fanline::settings::kind::SettingValue;
@@ -53,6 +54,9 @@ fn stdout(output: &Output) -> String {
 fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).expect("UTF-8")
 }
+
+/// All that a reload can change is there.
+const BOTH: AppliedParts = AppliedParts { identities: true, feed: true };
 
 #[test]
 fn a_flag_beats_a_variable_beats_the_file_beats_the_default() {
@@ -529,11 +533,12 @@ fn a_reload_changes_what_it_can_names_the_rest_and_refuses_what_does_not_fit_tog
                   [auth.tier.free]\ntopics = ['a.*']\n[auth.tier.pro]\ntopics = ['>']\n[auth.anonymous]\ntier = 'free'\n";
     let after = "[limits]\nsessions_max = 7\n[ring]\nframes_max = 4096\n[upstream]\nurl = 'ws://b.example'\nsend = ['chat.*']\n\
                  [auth]\nrequired = true\n[auth.tier.free]\ntopics = ['b.*']\n[auth.tier.pro]\ntopics = ['>']\n";
-    let change = load(before).changed_to(load(after), true).expect("they fit together");
+    let change = load(before).changed_to(load(after), BOTH).expect("they fit together");
     let shown: Vec<String> = change.changed.iter().map(ToString::to_string).collect();
     assert_eq!(
         shown,
         [
+            "upstream.url from \"ws://a.example\" to \"ws://b.example\"",
             "limits.sessions_max from 100000 to 7",
             "http.allowed_origins from [\"https://a.example\"] to []",
             "auth.required from false to true",
@@ -541,15 +546,21 @@ fn a_reload_changes_what_it_can_names_the_rest_and_refuses_what_does_not_fit_tog
             "auth.anonymous",
         ]
     );
-    assert_eq!(change.restart, ["upstream.url", "ring.frames_max"]);
+    assert_eq!(change.restart, ["ring.frames_max"]);
     let in_force = &change.effective.config;
     assert_eq!((in_force.limits.sessions_max, in_force.ring.frames_max), (7, Config::default().ring.frames_max));
-    assert_eq!(in_force.upstream.url.as_deref(), Some("ws://a.example"));
+    assert_eq!(in_force.upstream.url.as_deref(), Some("ws://b.example"));
     // The same file again: what was applied is in force, and what was not still waits.
-    let again = change.effective.changed_to(load(after), true).expect("they fit together");
-    assert_eq!((again.changed.len(), again.restart.len()), (0, 2));
+    let again = change.effective.changed_to(load(after), BOTH).expect("they fit together");
+    assert_eq!((again.changed.len(), again.restart.len()), (0, 1));
 
-    let without = load(before).changed_to(load(after), false).expect("they fit together");
+    // In a cluster, and with the simulated market.
+    let fed_elsewhere = load(before).changed_to(load(after), AppliedParts { feed: false, ..BOTH }).expect("they fit");
+    assert_eq!(fed_elsewhere.restart, ["upstream.url", "ring.frames_max"]);
+    assert_eq!(fed_elsewhere.effective.config.upstream.url.as_deref(), Some("ws://a.example"));
+
+    let without =
+        load(before).changed_to(load(after), AppliedParts { identities: false, ..BOTH }).expect("they fit together");
     assert!(
         ["auth.required", "auth.tier.free", "auth.anonymous"]
             .map(String::from)
@@ -559,7 +570,7 @@ fn a_reload_changes_what_it_can_names_the_rest_and_refuses_what_does_not_fit_tog
     assert!(!without.effective.config.auth.required && without.effective.auth == load(before).auth);
 
     let apart = "[upstream]\nurl = 'ws://a.example'\n[http]\nallowed_origins = ['null']\n";
-    let error = load(before).changed_to(load(apart), true).expect_err("`send` stays until a restart").to_string();
+    let error = load(before).changed_to(load(apart), BOTH).expect_err("`send` stays until a restart").to_string();
     assert!(error.contains("fanline.toml:4: http.allowed_origins:") && error.contains("upstream.send"), "{error}");
 }
 

@@ -11,12 +11,13 @@ use crate::access::end_journal::EndJournal;
 use crate::access::end_shelf::JournalLimits;
 use crate::access::operator::{OperatorError, ReloadOutcome};
 use crate::app::configuration_digest::ConfigurationDigest;
+use crate::app::feed_settings::FeedSettings;
 use crate::app::file_shares::{edge_settings, share_open_files, shares};
 use crate::app::shards;
 use crate::audit::event::{AuditEvent, AuditKind};
 use crate::audit::log::AuditLog;
 use crate::check::rehearse;
-use crate::config::change::ConfigChange;
+use crate::config::change::{AppliedParts, ConfigChange};
 use crate::config::logs::LogLevel;
 use crate::config::{self, ConfigSources, Effective};
 use crate::delivery::settings::Settings as DeliverySettings;
@@ -34,6 +35,8 @@ pub(super) struct Reload {
     pub sources: ConfigSources,
     /// What is in force.
     pub effective: ArcSwap<Effective>,
+    /// None where the feed needs a restart: in a cluster, and with the simulated market.
+    pub feed: Option<Arc<FeedSettings>>,
     /// Held by the one reload at a time.
     pub turn: Mutex<()>,
     /// None without identities.
@@ -100,8 +103,10 @@ impl Reload {
         let read = config::load_again(&self.sources).map_err(refused)?;
         read.require_feed().map_err(refused)?;
         rehearse(&read.config, &read.auth).map_err(refused)?;
-        let ConfigChange { effective, changed, restart } = self.change_to(read)?;
+        let ConfigChange { effective, mut changed, restart } = self.change_to(read)?;
         let Effective { config, auth, .. } = &effective;
+        let prepare = |feed: &Arc<FeedSettings>| feed.prepare(config, &mut changed);
+        let feed = self.feed.as_ref().map(prepare).transpose().map_err(refused)?.flatten();
         // What they lower is in the log, once for each change.
         let shares = if changed.iter().any(|setting| SHARED_FILES.contains(&&*setting.name)) {
             share_open_files(config, self.spools)
@@ -121,6 +126,10 @@ impl Reload {
             tls.put_in_force(files);
             read.push("certificates");
         }
+        if let (Some(settings), Some(feed)) = (&self.feed, feed) {
+            settings.put_in_force(feed);
+            read.push("feed");
+        }
         self.terms.change(&edge);
         self.delivery.change_settings(&DeliverySettings::new(config, shards(config), self.simulated));
         self.journal.change_limits(journal_limits(config));
@@ -134,7 +143,10 @@ impl Reload {
     }
 
     fn change_to(&self, read: Effective) -> Result<ConfigChange, OperatorError> {
-        let change = self.effective.load().changed_to(read, self.identities.is_some());
+        let change = self
+            .effective
+            .load()
+            .changed_to(read, AppliedParts { identities: self.identities.is_some(), feed: self.feed.is_some() });
         change.map_err(|error| {
             OperatorError::Refused(format!(
                 "{error}; this holds beside settings that need a restart, so restart for all"

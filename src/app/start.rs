@@ -12,6 +12,7 @@ use crate::access::session_numbers::SessionNumbers;
 use crate::app::clustering::feed_in_turns;
 use crate::app::configuration_digest::ConfigurationDigest;
 use crate::app::fault_injection::FaultInjection;
+use crate::app::feed_settings::FeedSettings;
 use crate::app::file_shares::{edge_settings, share_open_files};
 use crate::app::gatekeeping::Gatekeeping;
 use crate::app::handover::predecessor::Predecessor;
@@ -36,7 +37,6 @@ use crate::bus::history::History;
 use crate::bus::publisher::Publisher;
 use crate::bus::signal::pulse::Vitals;
 use crate::check::rehearse;
-use crate::config::effective::EffectiveUpstream;
 use crate::config::logs::Logging;
 use crate::config::{ConfigSources, Effective};
 use crate::delivery::bus_handles::BusHandles;
@@ -73,7 +73,9 @@ pub(super) fn start(
     let history = History::parse(&config.history.keep)?;
     let chosen = profile(&config)?;
     let is_for_one = is_for_one_process(&config, &chosen);
-    let (simulated, dialect) = (chosen.is_simulated(), chosen.dialect);
+    let (simulated, dialect) = (chosen.is_simulated(), chosen.dialect.clone());
+    let url = feed_url(&config, &chosen)?;
+    let feed_settings = url.map(|url| Arc::new(FeedSettings::new(&config, chosen, url, clock)));
     meters.gauge(&names::UPSTREAM_SIMULATED, &[]).set(f64::from(u8::from(simulated)));
     let limits = Limits {
         ring_frames_max: config.ring.frames_max,
@@ -129,6 +131,8 @@ pub(super) fn start(
     let reload = Arc::new(Reload {
         sources,
         effective: ArcSwap::from_pointee(effective),
+        // In a cluster another server may have the feed.
+        feed: feed_settings.clone().filter(|_| config.cluster.urls.is_empty()),
         turn: Mutex::default(),
         identities: gatekeeping.identities.clone(),
         tls: tls.clone(),
@@ -187,7 +191,7 @@ pub(super) fn start(
         archive_control = Some((terms, control));
     }
     let simulate = || start_simulator(config.simulate, &mut parts, faults.clone(), stopped.clone());
-    let connect = connector(&config, (clock, &meters), simulate)?;
+    let connect = connector(&config, feed_settings, (clock, &meters), simulate)?;
     let (runtime, feed_faults) = (parts::runtime().map_err(AppError::system("start a runtime"))?, faults.clone());
     let mut feed_control = None;
     let start_feed: Box<dyn FnOnce() -> io::Result<()> + Send> = match source {
@@ -248,21 +252,23 @@ fn is_for_one_process(config: &Config, profile: &Profile) -> bool {
     config.cluster.urls.is_empty() && (config.archive.dir.is_some() || venue_is)
 }
 
-/// Connects to the configured feed. Without one, to the simulated market: `simulate` starts it and returns its URL, and it
-/// is reached through the same client as any other feed.
+/// Connects to the feed by the settings in force. Without a feed, to the simulated market: `simulate` starts it and returns
+/// its URL, and it is reached through the same client as any other feed.
 fn connector(
     config: &Config,
+    feed: Option<Arc<FeedSettings>>,
     (clock, meters): (Clock, &Meters),
     simulate: impl FnOnce() -> Result<String, AppError>,
 ) -> Result<impl Fn(Publisher, ClientInput) -> Result<Upstream, UpstreamError> + Send + 'static, AppError> {
     let profile = profile(config)?;
     profile.check_client_requests(!config.upstream.send.is_empty(), config.upstream.request)?;
-    let url = feed_url(config, &profile)?.map_or_else(simulate, Ok)?;
-    let effective = EffectiveUpstream::new(config, profile, url);
-    effective.overridden().for_each(|sentence| tracing::warn!("{sentence}"));
+    let feed = match feed {
+        Some(feed) => feed,
+        None => Arc::new(FeedSettings::new(config, profile, simulate()?, clock)),
+    };
     let meters = meters.clone();
     Ok(move |publisher, ClientInput { interest, requests }| {
-        let settings = UpstreamSettings { interest, requests: Some(requests), ..effective.settings.clone() };
+        let settings = UpstreamSettings { interest, requests: Some(requests), ..feed.settings() };
         Upstream::new(settings, publisher, clock, &meters)
     })
 }

@@ -17,13 +17,29 @@ pub struct ConfigChange {
     pub restart: Vec<String>,
 }
 
+/// Parts of a running server that a reload can change, if it has them.
+#[derive(Clone, Copy, Debug)]
+pub struct AppliedParts {
+    /// Without identities from the start there are none after a reload.
+    pub identities: bool,
+    /// The feed is a real one, and this server's own.
+    pub feed: bool,
+}
+
 impl Effective {
-    /// What is in force if this is, and `read` is read. Without identities from the start there are none after a reload.
+    /// What is in force if this is, and `read` is read.
     ///
     /// # Errors
     /// What a reload applies does not fit what stays as before until a restart.
-    pub fn changed_to(&self, read: Effective, has_identities: bool) -> Result<ConfigChange, ConfigError> {
-        let is_applied = |setting: &Setting| setting.is_reloaded && (has_identities || setting.name != "auth.required");
+    pub fn changed_to(&self, read: Effective, parts: AppliedParts) -> Result<ConfigChange, ConfigError> {
+        let is_applied = |setting: &Setting| {
+            let is_there = match setting.name {
+                "auth.required" => parts.identities,
+                name if name.starts_with("upstream.") => parts.feed,
+                _ => true,
+            };
+            setting.is_reloaded && is_there
+        };
         let (mut changed, mut restart) = (Vec::new(), Vec::new());
         let mut values = read.values.clone();
         for setting in table::all() {
@@ -40,7 +56,7 @@ impl Effective {
             }
         }
         let tables = changed_tables(&self.auth, &read.auth);
-        let auth = if has_identities {
+        let auth = if parts.identities {
             changed.extend(tables.into_iter().map(|name| ChangedSetting { name, values: None }));
             read.auth
         } else {

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::intake::upstream::Settings as UpstreamSettings;
+use crate::intake::upstream::{FeedChanges, Settings as UpstreamSettings};
 use crate::profile::Profile;
 use crate::settings::kind::SettingValue;
 use crate::settings::table::{Config, Timeout};
@@ -121,6 +121,7 @@ impl EffectiveUpstream {
             requests: None,
             first_message_timeout: upstream.first_message_timeout,
             expire_after: Some(config.topics.expire_after).filter(|after| !after.is_zero()),
+            changes: FeedChanges::default(),
         };
         EffectiveUpstream { settings, decisions: decisions.0 }
     }

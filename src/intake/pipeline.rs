@@ -195,6 +195,12 @@ impl Pipeline {
         self.assembler.check_by(stale_after);
     }
 
+    /// From now on by these rules. A cursor is of the profile that said where it stands.
+    pub(super) fn change(&mut self, stale_after: StaleAfter, resume: Option<&Resume>) {
+        self.check_topics(stale_after);
+        self.cursor = ResumeCursor::new(resume);
+    }
+
     /// Cursor of the next connection; none: from the beginning.
     pub(super) fn resume_at(&self) -> Option<String> {
         self.cursor.resume_at()

@@ -47,6 +47,20 @@ impl Hidden {
         }
     }
 
+    /// From now on the texts of the other one are hidden too.
+    pub(crate) fn learn_from(&self, other: &Hidden) {
+        let learnt = other.learnt.lock().expect("no holder panics").clone();
+        let texts = other.known.iter().chain(&learnt);
+        let mut own = self.learnt.lock().expect("no holder panics");
+        for text in texts.filter(|text| !self.known.contains(text)) {
+            own.retain(|known| known != text);
+            own.push_back(text.clone());
+        }
+        while own.len() > LEARNT_MAX {
+            own.pop_front();
+        }
+    }
+
     /// The text with a mask instead of each secret in it.
     pub(crate) fn mask<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let mut masked = Cow::Borrowed(text);

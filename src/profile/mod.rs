@@ -47,7 +47,7 @@ use crate::profile::rule::Rules;
 use crate::profile::secrets::SignRule;
 use crate::profile::section::{ProfileEntry, ProfileError, ProfileSection, ProfileSource, did_you_mean, one_of};
 use crate::profile::snapshot::SnapshotRule;
-use crate::profile::subscribe::Subscribe;
+use crate::profile::subscribe::{ItemChange, Subscribe};
 use crate::profile::template::Template;
 
 const SIMULATED: &str = "simulated";
@@ -58,6 +58,8 @@ pub struct Profile {
     pub name: String,
     /// Host names of the feed, each optionally with the beginning of a path; subdomains count.
     pub hosts: Vec<String>,
+    /// The text that it was read from.
+    pub(crate) source: Arc<str>,
     pub(crate) connect: Connect,
     /// Made before each connection, in this order.
     pub(crate) requests: Vec<VenueRequest>,
@@ -98,6 +100,7 @@ pub fn check(text: &str, origin: &str) -> Result<Profile, ProfileError> {
     let profile = Profile {
         name: root.require("name", "name = \"my-feed\"")?.text()?.to_string(),
         hosts: read_texts(root.get("hosts"))?,
+        source: text.into(),
         connect,
         requests,
         snapshot,
@@ -131,6 +134,29 @@ pub fn check(text: &str, origin: &str) -> Result<Profile, ProfileError> {
         }
     }
     Ok(profile)
+}
+
+impl Profile {
+    /// What its text says, whatever comments and the order of keys are.
+    fn says(&self) -> Option<toml::Table> {
+        self.source.parse().ok()
+    }
+
+    pub fn says_the_same_as(&self, other: &Profile) -> bool {
+        self.source == other.source || self.says() == other.says()
+    }
+
+    /// Whether a running server can go over to the other one: what clients may speak was agreed on with them, and the
+    /// room of connections is shared out.
+    pub fn can_become(&self, other: &Profile) -> bool {
+        let part = |profile: &Profile| profile.says().and_then(|table| table.get("downstream").cloned());
+        self.connect.items_max == other.connect.items_max && part(self) == part(other)
+    }
+
+    /// Items can leave a connection that stays open.
+    pub(crate) fn can_drop(&self) -> bool {
+        self.subscribe.as_ref().is_some_and(|how| how.change == ItemChange::Live && how.unsubscribe.is_some())
+    }
 }
 
 /// Why a profile could not be chosen.
@@ -256,6 +282,7 @@ impl Profile {
             format!("${{{topic}}}")
         };
         let mut profile = Profile::built_in("generic").expect("there is a built-in profile `generic`");
+        profile.source = format!("topic = {}\n{}", toml::Value::from(topic), profile.source).into();
         profile.rules = compile::topic_rules(&template).map_err(wrong)?;
         Ok(profile)
     }

@@ -56,53 +56,53 @@ settings! {
             "Addresses of the HTTP and WebSocket server, one or a list. `0.0.0.0:8080` accepts clients from other machines; port 0 takes a free port. `tls://0.0.0.0:8443` speaks TLS; `unix:PATH` is a unix socket, `unix:PATH?mode=660` one with these permissions. `tcp+proxy://`, `tls+proxy://` and `unix+proxy:` expect the PROXY protocol, version 1 or 2, from `proxy.trusted`.";
     }
     upstream UpstreamSettings "The feed, and how to stay connected to it." {
-        url: Option<String> = Unset("wss://stream.binance.com:9443/stream"), SettingKind::FeedUrl,
+        url: Option<String> = Unset("wss://stream.binance.com:9443/stream"), SettingKind::FeedUrl, reloaded,
             "The feed. Without it, and without a configuration file, fanline serves the simulated market and marks its prices as invented.";
-        fallback_urls: Vec<String> = Is(""), SettingKind::List,
+        fallback_urls: Vec<String> = Is(""), SettingKind::List, reloaded,
             "Further addresses of the same feed. When a connection fails, fanline tries the next address not known to have failed.";
         legs: usize = Is("1"), count(1, 4),
             "Whole copies of the feed received at a time; the first copy of each message is published. Leg 0 starts with the URL, leg 1 with the first fallback URL, and so on.";
         connections: usize = Is("1"), count(1, 256),
             "Connections over which the subscriptions of a leg are spread. More are opened where one cannot hold them all, according to the profile.";
-        rotate_after: Option<Duration> = Unset("23h"), duration(MS, MONTH),
+        rotate_after: Option<Duration> = Unset("23h"), duration(MS, MONTH), reloaded,
             "Age at which a new connection takes over, before the old one is closed. Unset: the profile's value, else never.";
-        profile: Option<String> = Unset("generic"), SettingKind::Text,
+        profile: Option<String> = Unset("generic"), SettingKind::Text, reloaded,
             "Name of a built-in profile, or path of a profile file. Unset: chosen by the host name of the URL, else `generic`.";
-        headers: Vec<String> = Is(""), SettingKind::List,
+        headers: Vec<String> = Is(""), SettingKind::List, reloaded,
             "Further headers of the handshake with the feed, as `Name: value`, with `${env.NAME}` for secrets. They override the profile's. Without a `User-Agent`, fanline sends its own.";
-        subscribe: Vec<String> = Is(""), SettingKind::List,
+        subscribe: Vec<String> = Is(""), SettingKind::List, reloaded,
             "Items to subscribe to, by the feed's own names. The profile knows how to subscribe.";
-        topic: Option<String> = Unset("/data/s"), SettingKind::Pointer,
+        topic: Option<String> = Unset("/data/s"), SettingKind::Pointer, reloaded,
             "Where a message of a generic feed names its topic. Unset: guessed from the first messages, and logged.";
-        connect_timeout: Option<Duration> = Unset("10s"), duration(MS, HOUR),
+        connect_timeout: Option<Duration> = Unset("10s"), duration(MS, HOUR), reloaded,
             "Limit for one attempt to connect: name resolution, proxy, TCP, TLS, upgrade and redirects. The next attempt follows. Unset: the profile's `open_timeout`, else 10s.";
-        proxy: Option<String> = Unset("http://user:password@proxy.example:3128"), SettingKind::Text,
+        proxy: Option<String> = Unset("http://user:password@proxy.example:3128"), SettingKind::Text, reloaded,
             "A proxy on the way to the feed, HTTP CONNECT (`http://`) or SOCKS5 (`socks5://`), with user and password if it wants them. It resolves the feed's name. Addresses of this machine, such as `localhost`, are dialed without it. Unset: none; `HTTPS_PROXY` and the like are not read.";
-        client_certificate: Option<String> = Unset("/etc/fanline/feed.pem:/etc/fanline/feed.key"), SettingKind::Text,
+        client_certificate: Option<String> = Unset("/etc/fanline/feed.pem:/etc/fanline/feed.key"), SettingKind::Text, reloaded,
             "Certificate that fanline shows to a feed with `wss://`, as `CHAIN.pem:KEY.pem` or one file with both. The files are read before each connection; if they cannot be used, the former certificate stays in force.";
-        redirects_max: usize = Is("0"), count(0, 10),
+        redirects_max: usize = Is("0"), count(0, 10), reloaded,
             "Redirects of the handshake that fanline follows in one attempt. It never follows one from `wss://` to `ws://`, and with credentials (a login, a user, a client certificate) none to another host or port; headers do not go there either. 0: none.";
-        idle_timeout: Option<Timeout> = Unset("30s"), duration_or_none(MS, DAY),
+        idle_timeout: Option<Timeout> = Unset("30s"), duration_or_none(MS, DAY), reloaded,
             "Silence after which the feed is reported as silent; fanline reconnects after twice this time. `none` suits feeds that may be quiet: their answers to pings suffice. Unset: the profile's value, else 30s.";
-        ping_interval: Option<Duration> = Unset("15s"), duration(MS, HOUR),
+        ping_interval: Option<Duration> = Unset("15s"), duration(MS, HOUR), reloaded,
             "Time between WebSocket pings to the feed. Unset: the profile's value, else 15s.";
-        pong_timeout: Option<Duration> = Unset("10s"), duration(MS, HOUR),
+        pong_timeout: Option<Duration> = Unset("10s"), duration(MS, HOUR), reloaded,
             "fanline reconnects when the feed has not answered a ping for this time. Unset: the profile's value, else 10s.";
-        backoff_min: Option<Duration> = Unset("250ms"), duration(MS, HOUR),
+        backoff_min: Option<Duration> = Unset("250ms"), duration(MS, HOUR), reloaded,
             "Upper bound of the random wait before the first attempt to reconnect. It doubles with each attempt. Unset: the profile's value, else 250ms.";
-        backoff_max: Option<Duration> = Unset("30s"), duration(MS, HOUR),
+        backoff_max: Option<Duration> = Unset("30s"), duration(MS, HOUR), reloaded,
             "Upper bound of the random wait before any attempt to reconnect. Unset: the profile's value, else 30s.";
-        message_bytes_max: Option<usize> = Unset("16MiB"), bytes(KIB, GIB),
+        message_bytes_max: Option<usize> = Unset("16MiB"), bytes(KIB, GIB), reloaded,
             "A larger message from the feed ends its connection, and fanline reconnects. Unset: the profile's `max_message`, else 16MiB.";
-        deflate: Option<bool> = Unset("false"), SettingKind::Switch,
+        deflate: Option<bool> = Unset("false"), SettingKind::Switch, reloaded,
             "Whether the feed is offered permessage-deflate, so that it may compress its messages: fewer bytes from the feed, more CPU here. Unset: the profile's `deflate`, else false.";
-        first_message_timeout: Duration = Is("30s"), duration(MS, DAY),
+        first_message_timeout: Duration = Is("30s"), duration(MS, DAY), reloaded,
             "A granted subscription without a message for this time is reported as silent: in the log, in metrics, and to clients that wait for the topic.";
         demand: DemandMode = Is("off"), SettingKind::Choice(DemandMode::NAMES),
             "Whether fanline subscribes to the topics that clients name, and only while they do. The profile knows how to subscribe.";
         demand_topics: Vec<String> = Is(">"), SettingKind::List,
             "With `demand = on`: patterns of topics that the feed may be asked for, such as `ticker.*`. Clients that name others receive `refused`.";
-        linger: Duration = Is("30s"), duration(Duration::ZERO, DAY),
+        linger: Duration = Is("30s"), duration(Duration::ZERO, DAY), reloaded,
             "With `demand = on`: how long a topic stays subscribed after its last client has left.";
         send: Vec<String> = Is(""), SettingKind::List,
             "Patterns of topics that clients may `send` to, such as `chat.*`. Messages go to the feed in the server's name, as the profile's `[client] send` defines. Empty: none.";

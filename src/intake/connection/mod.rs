@@ -58,6 +58,8 @@ pub(crate) struct Connection {
     /// Index of its current or next address.
     address: usize,
     addresses: Vec<AddressState>,
+    /// Of the terms that it was made by.
+    pub version: u32,
 }
 
 /// Role of a connection.
@@ -99,7 +101,15 @@ impl Connection {
             dial_at_ns: Some(0),
             address: leg % addresses,
             addresses: vec![AddressState { backoff, retry_ns: 0 }; addresses],
+            version: 0,
         }
+    }
+
+    /// It has other addresses from now on, not to be dialed before these times; what is open stays open.
+    pub(crate) fn readdress(&mut self, (addresses, backoff): (usize, Backoff), held_ns: &[u64]) {
+        self.address = self.leg % addresses;
+        self.addresses =
+            held_ns.iter().map(|held_ns| AddressState { backoff: backoff.clone(), retry_ns: *held_ns }).collect();
     }
 
     pub(crate) fn id(&self) -> ConnectionId {

@@ -22,6 +22,12 @@ impl RateLimit {
         RateLimit { count: rate.count as usize, period_ns: ns(period), taken: VecDeque::new() }
     }
 
+    /// Goes on where another one for the same stands.
+    pub(crate) fn follow(&mut self, before: &RateLimit) {
+        let skipped = before.taken.len().saturating_sub(self.count);
+        self.taken = before.taken.iter().skip(skipped).copied().collect();
+    }
+
     /// When the next one is allowed; 0 is at once.
     pub(crate) fn ready_ns(&self) -> u64 {
         match self.taken.front() {

@@ -28,7 +28,7 @@ pub(super) struct FeedAddresses {
     pub leaser: Leaser,
     dials: Option<RateLimit>,
     /// By address: not to be dialed by any connection before this.
-    held_ns: Vec<u64>,
+    pub held_ns: Vec<u64>,
 }
 
 /// What all attempts share besides the profile.
@@ -89,6 +89,19 @@ impl FeedAddresses {
     /// The address as far as it is known without a cursor or items.
     pub(super) fn target(&self, address: usize) -> Result<FeedUrl, FeedUrlError> {
         plain_target(&self.list[address].url, &self.leaser.config.secrets)
+    }
+
+    /// Takes over from these: what the venue demands of attempts holds on, and what must not be logged.
+    pub(super) fn follow(&mut self, before: &FeedAddresses, hidden: Hidden) {
+        let host = |addresses: &FeedAddresses, address| addresses.target(address).ok().map(|it| it.host().to_string());
+        for address in 0..self.list.len() {
+            let same = (0..before.list.len()).filter(|other| host(before, *other) == host(self, address));
+            self.held_ns[address] = same.map(|other| before.held_ns[other]).max().unwrap_or(0);
+        }
+        if let (Some(dials), Some(before)) = (&mut self.dials, &before.dials) {
+            dials.follow(before);
+        }
+        self.leaser.hidden = hidden;
     }
 
     /// For people: without secrets.

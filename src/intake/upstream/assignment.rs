@@ -70,6 +70,12 @@ impl Assignment {
         }
     }
 
+    /// From now on items are made by another profile.
+    pub(super) fn change(&mut self, can_drop: bool, item: impl Fn(&str) -> Arc<FeedItem>) {
+        self.can_drop = can_drop;
+        self.items.iter_mut().for_each(|(name, it)| *it = item(name));
+    }
+
     pub(super) fn item_count(&self) -> usize {
         self.items.len()
     }

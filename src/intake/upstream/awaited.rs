@@ -32,6 +32,11 @@ impl Awaited {
         Awaited { timeout_ns: ns(timeout), ..Awaited::default() }
     }
 
+    /// Items that are subscribed from now on have this long.
+    pub(super) fn wait_for(&mut self, timeout: Duration) {
+        self.timeout_ns = ns(timeout);
+    }
+
     pub(super) fn timeout(&self) -> Duration {
         Duration::from_nanos(self.timeout_ns)
     }

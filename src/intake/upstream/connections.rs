@@ -92,12 +92,32 @@ impl Connections {
         self.polled
     }
 
-    /// Adds a connection; the next turn dials it.
-    pub(super) fn add(&mut self, leg: usize, role: ConnectionRole, profile: &Profile, now: Stamp) -> ConnectionId {
+    pub(super) fn change_rules(&mut self, rules: ConnectionRules) {
+        self.rules = rules;
+    }
+
+    /// From now on the connection has the addresses that are in force, and no history with them.
+    pub(super) fn readdress(&mut self, id: ConnectionId) {
+        let addresses = (self.addresses.count(), self.rules.backoff.clone());
+        let Connections { list, addresses: FeedAddresses { held_ns, .. }, .. } = self;
+        if let Some(connection) = list.iter_mut().find(|connection| connection.id() == id) {
+            connection.readdress(addresses, held_ns);
+        }
+    }
+
+    /// Adds a connection by these terms; the next turn dials it.
+    pub(super) fn add(
+        &mut self,
+        leg: usize,
+        role: ConnectionRole,
+        (profile, version): (&Profile, u32),
+        now: Stamp,
+    ) -> ConnectionId {
         let id = ConnectionId(self.count);
         self.count += 1;
         let backoff = (self.addresses.count(), self.rules.backoff.clone());
         let mut connection = Connection::new(id, (leg, role), backoff, Classifier::new(profile));
+        connection.version = version;
         connection.hold(self.addresses.held_ns(), now);
         self.list.push(connection);
         id

@@ -48,6 +48,26 @@ impl UpstreamDemand {
         }
     }
 
+    /// How long a topic stays from now on after its last client.
+    pub(super) fn linger_for(&mut self, linger: Duration) {
+        self.linger = linger;
+    }
+
+    /// From now on these are subscribed whether a client wants them or not. Returns those that are new, and those that are
+    /// not among them any more.
+    pub(super) fn pin(&mut self, names: &[String]) -> (Vec<String>, Vec<String>) {
+        let pinned: HashSet<String> = names.iter().cloned().collect();
+        let added = pinned.difference(&self.pinned).cloned().collect();
+        let removed = self.pinned.difference(&pinned).cloned().collect();
+        self.pinned = pinned;
+        (added, removed)
+    }
+
+    /// Whether some client wants it.
+    pub(super) fn is_wanted(&self, name: &str) -> bool {
+        self.interest.as_ref().is_some_and(|interest| interest.is_wanted(name))
+    }
+
     pub(super) fn interest(&self) -> Option<Arc<Interest>> {
         self.interest.clone()
     }
@@ -63,7 +83,7 @@ impl UpstreamDemand {
 
     /// Whether only the operator subscribes to it.
     pub(super) fn is_only_pinned(&self, name: &str) -> bool {
-        self.is_pinned(name) && !self.interest.as_ref().is_some_and(|interest| interest.is_wanted(name))
+        self.is_pinned(name) && !self.is_wanted(name)
     }
 
     /// Whether clients' demand is read at once.
@@ -160,7 +180,7 @@ impl Upstream {
     }
 
     /// Unsubscribes from these.
-    fn let_go_of(&mut self, topics: &[String], now: Stamp) {
+    pub(super) fn let_go_of(&mut self, topics: &[String], now: Stamp) {
         if topics.is_empty() {
             return;
         }

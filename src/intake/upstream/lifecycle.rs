@@ -2,6 +2,7 @@
 
 use crate::words::stamp::Stamp;
 
+use crate::intake::classify::Classifier;
 use crate::intake::connection::established::Established;
 use crate::intake::connection::lease::Lease;
 use crate::intake::connection::loss::Loss;
@@ -22,7 +23,7 @@ const ASKED_TOO_SOON_MS: u64 = 1000;
 impl Upstream {
     /// Adds a connection; the next turn dials it.
     pub(super) fn join(&mut self, leg: usize, role: ConnectionRole, now: Stamp) {
-        let id = self.connections.add(leg, role, &self.profile, now);
+        let id = self.connections.add(leg, role, (&self.profile, self.version), now);
         if role == ConnectionRole::Regular {
             let changes = self.assignment.add_connection(leg, id);
             self.reassign(changes, now);
@@ -35,6 +36,10 @@ impl Upstream {
         // Messages that waited for a key of the old connection wait no longer.
         connection.classifier.reset();
         self.pipeline.receive_waited(connection);
+        if connection.version != self.version {
+            connection.classifier = Classifier::new(&self.profile);
+            connection.version = self.version;
+        }
         let role = connection.role();
         let items = self.assignment.items_of(connection.carries_for());
         let address = connection.address();

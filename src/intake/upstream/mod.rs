@@ -8,6 +8,7 @@
 mod addresses;
 mod assignment;
 mod awaited;
+mod change;
 mod connections;
 mod demand;
 mod idle;
@@ -18,6 +19,7 @@ mod renewal;
 mod requests;
 mod resubscribe;
 mod snapshots;
+mod terms;
 mod tick;
 
 use std::sync::Arc;
@@ -26,36 +28,28 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::bus::clock::Clock;
-use crate::bus::demand::interest::Interest;
 use crate::bus::demand::requests::{ClientRequest, RequestQueue};
 use crate::bus::publisher::Publisher;
 use crate::bus::signal::pulse::Pulse;
 use crate::profile::Profile;
-use crate::profile::headers::{Headers, read_line, together};
 use crate::profile::hidden::Hidden;
 use crate::profile::placeholders::Missing;
-use crate::profile::secrets::{SecretError, Secrets};
-use crate::profile::subscribe::ItemChange;
-use crate::profile::target::{FeedUrl, FeedUrlError};
+use crate::profile::secrets::SecretError;
+use crate::profile::target::FeedUrlError;
 use crate::words::metrics::Meters;
 use crate::words::stamp::Stamp;
 
 use crate::intake::classify::Guess;
 use crate::intake::connection::ConnectionRole;
-use crate::intake::connection::attempt::EndpointValues;
-use crate::intake::connection::backoff::Backoff;
-use crate::intake::connection::feed_tls::{FeedTls, FeedTlsError};
-use crate::intake::connection::protocol_config::{ProtocolConfig, Timing};
-use crate::intake::connection::proxy::{Proxy, ProxyError};
-use crate::intake::connection::upstream_line::FeedRoute;
+use crate::intake::connection::feed_tls::FeedTlsError;
+use crate::intake::connection::protocol_config::ProtocolConfig;
+use crate::intake::connection::proxy::ProxyError;
 use crate::intake::pipeline::{Pipeline, PipelineSettings};
 use crate::intake::probe_counts::ProbeCounts;
-use crate::intake::time::unless_zero;
-use crate::intake::upstream::addresses::{DialRules, FeedAddresses, plain_target, read_urls};
 use crate::intake::upstream::assignment::Assignment;
 use crate::intake::upstream::awaited::Awaited;
-use crate::intake::upstream::connections::{ConnectionRules, Connections};
-use crate::intake::upstream::demand::{UpstreamDemand, pinned};
+use crate::intake::upstream::connections::Connections;
+use crate::intake::upstream::demand::UpstreamDemand;
 use crate::intake::upstream::idle::Idleness;
 use crate::intake::upstream::meters::UpstreamMeters;
 use crate::intake::upstream::requests::ForwardedRequests;
@@ -64,60 +58,6 @@ use crate::intake::upstream::snapshots::Snapshots;
 
 /// Longest time between two signs of life, however quiet the feed is.
 const TURN_NS: u64 = 1_000_000_000;
-/// More connections than this to one venue are a mistake.
-const CONNECTIONS_MAX: usize = 256;
-
-/// Address and limits of one feed. A time or limit of the profile overrides the setting.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// `ws://…` or `wss://…`, at least one: the first that answers is used, the next when it fails.
-    pub urls: Vec<String>,
-    pub profile: Profile,
-    /// Further headers of the handshake, as `Name: value`; they override the profile's.
-    pub headers: Vec<String>,
-    /// Items to subscribe to; may be empty.
-    pub items: Vec<String>,
-    /// Whole copies of the feed that are received at a time; the first copy of each message counts.
-    pub legs: usize,
-    /// Connections over which the items of a leg are spread, at least.
-    pub connections: usize,
-    /// Limit for proxy, TCP, TLS, handshake and redirects together.
-    pub connect_timeout: Duration,
-    /// `http://…` or `socks5://…`; none: the feed is dialed itself.
-    pub proxy: Option<String>,
-    /// `CHAIN:KEY`, or one file with both.
-    pub client_certificate: Option<String>,
-    /// Followed at most in one attempt.
-    pub redirects_max: usize,
-    /// After this time without a message the feed is `stale`; after twice this fanline reconnects. None: the profile's,
-    /// else 30 s; zero: never.
-    pub idle_timeout: Option<Duration>,
-    /// Time between two WebSocket pings; zero: no pings.
-    pub ping_interval: Duration,
-    /// Limit for the answer to a WebSocket ping, and for the feed to accept sent bytes.
-    pub pong_timeout: Duration,
-    /// Longest wait before the first attempt to reconnect.
-    pub backoff_min: Duration,
-    /// Longest wait before any attempt.
-    pub backoff_max: Duration,
-    /// Age at which a connection is replaced. None: the profile's, else never (`config/effective.rs` has decided).
-    pub rotate_after: Option<Duration>,
-    /// Longest message, in bytes.
-    pub message_bytes_max: usize,
-    /// Whether the feed may compress its messages.
-    pub deflate: bool,
-    /// Clients' interest, subscribed besides the items. None: the items alone.
-    pub interest: Option<Arc<Interest>>,
-    /// How long a topic stays subscribed after its last client has left.
-    pub linger: Duration,
-    /// Client requests to the feed.
-    pub requests: Option<RequestQueue>,
-    /// A granted item without a message for this long is reported as silent.
-    pub first_message_timeout: Duration,
-    /// A topic without a message for this long is forgotten; none: never.
-    pub expire_after: Option<Duration>,
-}
-
 /// Why there will be no feed; retrying does not help until something changes.
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamError {
@@ -151,6 +91,8 @@ pub enum UpstreamError {
     Refused { profile: String, rule: String, message: String },
 }
 
+pub use terms::{FeedChanges, FeedTerms, Settings};
+
 /// News of clients for the feed.
 enum ClientNews {
     None,
@@ -178,6 +120,10 @@ pub struct Upstream {
     copies_until_ns: u64,
     /// Origin of the message limit in force: a key of the profile, or a setting.
     limit_setting: &'static str,
+    /// The terms in force, as they were given.
+    settings: Settings,
+    /// Of the terms that connections are made by; counts up.
+    version: u32,
     hidden: Hidden,
     clock: Clock,
     pulse: Pulse,
@@ -192,34 +138,13 @@ impl Upstream {
         clock: Clock,
         meters: &Meters,
     ) -> Result<Upstream, UpstreamError> {
+        Ok(Upstream::with(FeedTerms::read(settings, clock)?, publisher, clock, meters))
+    }
+
+    fn with(terms: FeedTerms, publisher: Publisher, clock: Clock, meters: &Meters) -> Upstream {
+        let FeedTerms { settings, profile, config, addresses, rules, pinned, hidden } = terms;
         let (pulse, now) = (publisher.pulse(), clock.now());
-        let profile = settings.checked_profile()?;
-        let taken: Vec<String> = profile.taken().map(str::to_string).collect();
-        let urls = read_urls(&settings.urls, &taken)?;
-        let templates = profile.templates().chain(&urls);
-        let secrets = Secrets::gather(&profile.name, templates, &profile.signs, |name| std::env::var(name).ok())?;
-        let targets: Vec<FeedUrl> = urls.iter().flat_map(|url| plain_target(url, &secrets)).collect();
-        let hidden = secrets.hidden(targets.iter().flat_map(FeedUrl::secrets));
-        let says_secrets =
-            !secrets.is_empty() || !taken.is_empty() || targets.iter().any(|target| target.authorization().is_some());
-        let config = Arc::new(ProtocolConfig::new(&profile, settings.timing(), secrets));
-        let bytes_max = profile.connect.message_bytes_max.unwrap_or(settings.message_bytes_max);
-        let deflate = profile.connect.deflate.unwrap_or(settings.deflate);
-        let open_timeout = profile.connect.open_timeout.unwrap_or(settings.connect_timeout);
-        let route = FeedRoute {
-            timeout: open_timeout,
-            tls: Arc::new(FeedTls::new(settings.client_certificate.clone())?),
-            proxy: settings.proxy.as_deref().map(Proxy::parse).transpose()?.map(Arc::new),
-            redirects_max: settings.redirects_max,
-            says_secrets,
-        };
-        let dial_rules = DialRules { route, message_bytes_max: bytes_max, deflate, hidden: hidden.clone(), clock };
-        let addresses = FeedAddresses::new(urls, &profile.connect, config.clone(), dial_rules);
-        let rules = settings.connection_rules(&profile)?;
-        let subscribe = profile.subscribe.as_ref();
-        let can_drop = subscribe.is_some_and(|how| how.change == ItemChange::Live && how.unsubscribe.is_some());
         let (legs, per_leg) = settings.legs_and_connections();
-        let pinned = pinned(&profile, &settings.items);
         let pipeline = PipelineSettings {
             stale_after: profile.keepalive.stale_after,
             expire_after: settings.expire_after,
@@ -229,7 +154,7 @@ impl Upstream {
         };
         let mut upstream = Upstream {
             connections: Connections::new(addresses, rules),
-            assignment: Assignment::new(legs, profile.connect.items_max.unwrap_or(usize::MAX), can_drop),
+            assignment: Assignment::new(legs, profile.connect.items_max.unwrap_or(usize::MAX), profile.can_drop()),
             demand: UpstreamDemand::new(settings.interest.clone(), settings.linger, &pinned),
             requests: ForwardedRequests::default(),
             request_queue: settings.requests.clone(),
@@ -242,6 +167,8 @@ impl Upstream {
             limit_setting: settings.limit_setting(),
             config,
             profile: Arc::new(profile),
+            settings,
+            version: 0,
             hidden,
             clock,
             pulse,
@@ -251,17 +178,7 @@ impl Upstream {
             (0..per_leg).for_each(|_| upstream.join(leg, ConnectionRole::Regular, now));
         }
         upstream.want(&pinned, now);
-        upstream.check(says_secrets, now)?;
-        Ok(upstream)
-    }
-
-    /// Checks that every message of the opening and every address can be made.
-    fn check(&self, says_secrets: bool, now: Stamp) -> Result<(), UpstreamError> {
-        let first = self.connections.iter().next().map(|connection| self.venue_names(connection));
-        let values = EndpointValues { items: first.unwrap_or_default(), cursor: None };
-        self.connections.addresses.check(&values, says_secrets, now)?;
-        let no_value = |missing| UpstreamError::NoValue { profile: self.profile.name.clone(), missing };
-        self.config.check().map_err(no_value)
+        upstream
     }
 
     /// Feeds the publisher until `stop` becomes true or its sender is gone. Every other end is an error that retrying
@@ -287,13 +204,14 @@ impl Upstream {
 
     async fn serve_until_stopped(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), UpstreamError> {
         let (interest, requests) = (self.demand.interest(), self.request_queue.clone());
+        let changes = self.settings.changes.clone();
         loop {
             let now = self.clock.now();
             self.pulse.beat(now);
             self.tick(now);
             let turn_ns = now.mono_ns + TURN_NS;
             let deadline_ns = self.deadline_ns().map_or(turn_ns, |deadline_ns| deadline_ns.min(turn_ns));
-            let (mut news, mut snapshot) = (ClientNews::None, None);
+            let (mut news, mut snapshot, mut change) = (ClientNews::None, None, None);
             // No order of preference: neither a busy feed nor busy clients starve the others.
             tokio::select! {
                 () = stopped(stop) => return Ok(()),
@@ -301,6 +219,7 @@ impl Upstream {
                 answer = self.snapshots.next() => snapshot = Some(answer),
                 () = UpstreamDemand::changed(&interest), if self.demand.is_ready() => news = ClientNews::Interest,
                 request = ForwardedRequests::next(&requests) => news = ClientNews::Request(request),
+                terms = changes.next() => change = Some(terms),
                 () = sleep_until(now, deadline_ns) => {}
             }
             match news {
@@ -311,7 +230,12 @@ impl Upstream {
             if let Some((topic, answer)) = snapshot {
                 self.snapshot_answered(&topic, answer, self.clock.now());
             }
-            if let Err(mut error) = self.take_events() {
+            // Before a change, so that what has arrived is read by the terms that it came under.
+            let taken = self.take_events();
+            if let Some(terms) = change {
+                self.change(terms, self.clock.now());
+            }
+            if let Err(mut error) = taken {
                 if let UpstreamError::Refused { message, .. } = &mut error {
                     *message = self.hidden.mask(message).into_owned();
                 }
@@ -333,57 +257,6 @@ impl Upstream {
     /// The first URL without secrets.
     pub(super) fn shown_url(&self) -> String {
         self.connections.addresses.shown(0)
-    }
-}
-
-/// Settings and profile combined.
-impl Settings {
-    /// The profile with the settings' additions.
-    fn checked_profile(&self) -> Result<Profile, UpstreamError> {
-        let mut profile = self.profile.clone();
-        let headers = self.headers.iter().map(|line| read_line(line)).collect::<Result<Headers, _>>();
-        profile.connect.headers = together(profile.connect.headers, headers.map_err(UpstreamError::BadHeader)?);
-        profile.connect.message_bytes_max.get_or_insert(self.message_bytes_max);
-        if profile.subscribe.is_none() && !self.items.is_empty() {
-            return Err(UpstreamError::NoSubscribe { profile: profile.name, items: self.items.len() });
-        }
-        Ok(profile)
-    }
-
-    fn timing(&self) -> Timing {
-        Timing {
-            idle_timeout: self.idle_timeout,
-            ws_ping: unless_zero(self.ping_interval),
-            pong_timeout: self.pong_timeout,
-        }
-    }
-
-    fn connection_rules(&self, profile: &Profile) -> Result<ConnectionRules, UpstreamError> {
-        let (connect, retry) = (&profile.connect, &profile.retry);
-        let max = connect.connections_max.unwrap_or(CONNECTIONS_MAX).min(CONNECTIONS_MAX);
-        let (legs, connections) = self.legs_and_connections();
-        if legs * connections > max {
-            let profile = profile.name.clone();
-            return Err(UpstreamError::TooManyConnections { profile, max, legs, connections });
-        }
-        let (wait_min, wait_max) = (retry.min.unwrap_or(self.backoff_min), retry.max.unwrap_or(self.backoff_max));
-        Ok(ConnectionRules {
-            max,
-            backoff: Backoff::new(wait_min, wait_max),
-            sustained: retry.reset_after.unwrap_or(wait_max),
-            rotate_after: self.rotate_after.or(connect.rotate_after),
-        })
-    }
-
-    fn legs_and_connections(&self) -> (usize, usize) {
-        (self.legs.max(1), self.connections.max(1))
-    }
-
-    fn limit_setting(&self) -> &'static str {
-        match self.profile.connect.message_bytes_max {
-            Some(_) => "`connect.max_message` in the profile",
-            None => "`upstream.message_bytes_max`",
-        }
     }
 }
 

@@ -12,7 +12,9 @@ use crate::intake::upstream::Upstream;
 impl Upstream {
     /// Begins what is due.
     pub(super) fn renew_lease(&mut self, id: ConnectionId, now: Stamp) {
-        let Some(connection) = self.connections.get(id) else { return };
+        let Some(connection) = self.connections.get(id).filter(|connection| connection.version == self.version) else {
+            return;
+        };
         let due = connection.established.as_ref().and_then(|established| established.lease.due());
         let Some((request, _)) = due.filter(|_| lease_due_ns(connection).is_some_and(|at| at <= now.mono_ns)) else {
             return;
@@ -28,6 +30,10 @@ impl Upstream {
 
     /// A request was made again.
     pub(super) fn renewed(&mut self, id: ConnectionId, request: usize, renewed: Result<Lease, Loss>, now: Stamp) {
+        // Of the terms before: its successor has values of its own.
+        if self.connections.get(id).is_none_or(|connection| connection.version != self.version) {
+            return;
+        }
         let name = &self.config.requests[request].call.name;
         let logs_in = matches!(self.config.requests[request].renewal, Renewal::Login);
         let Some(established) = self.connections.get_mut(id).and_then(|connection| connection.established.as_mut())

@@ -52,6 +52,11 @@ impl Snapshots {
         Snapshots { rate: rule.and_then(|rule| rule.rate).map(RateLimit::new), ..Snapshots::default() }
     }
 
+    /// From now on by this rule.
+    pub(super) fn change(&mut self, rule: Option<&SnapshotRule>) {
+        self.rate = rule.and_then(|rule| rule.rate).map(RateLimit::new);
+    }
+
     fn want(&mut self, topic: &str, now: Stamp) {
         if self.topics.len() >= TOPICS_MAX && !self.topics.contains_key(topic) {
             return;
