@@ -114,7 +114,7 @@ impl AdminHarness {
         let dir = directory(name);
         let key_file = dir.join("key");
         fs::write(&key_file, format!("{KEY}\n")).expect("writable");
-        let key = with_key.then(|| AdminKey::read(&key_file).expect("a key"));
+        let key = with_key.then(|| AdminKey::read("admin.key_file", &key_file).expect("a key"));
         let audit_dir = dir.join("audit");
         let on = Audit { dir: Some(audit_dir.to_str().expect("UTF-8").into()), on_full: OnAuditFull::Drop };
         let audit = AuditLog::open(&on, "digest", &Meters::unread()).expect("writable");

@@ -35,7 +35,7 @@ when = ['/gone exists']
 name = "data"
 as = "data"
 topic = "${/topic}"
-seq = { rule = "monotonic", last = "/n" }
+seq = { rule = "inc", last = "/n" }
 "#;
 
 const TIERS: &str = "[auth.tier.all]\ntopics = ['>']\n[auth.anonymous]\ntier = 'all'\n";
