@@ -98,6 +98,7 @@ async fn all_levels_show_the_same_bytes_at_the_same_offsets() {
     }
     // A client goes from one to the other with its cursor.
     let mut hopping = Seen::default();
+    hopping.read(&core, offset(&core) + 500).await;
     for server in servers.iter().cycle().take(40) {
         hopping.read(server, hopping.cursor + 50).await;
     }
@@ -124,7 +125,7 @@ async fn a_lost_parent_is_replaced_and_nothing_is_missing() {
         let longest = arrivals.windows(2).map(|pair| *pair[1] - *pair[0]).max();
         println!("SIG{signal}: the longest silence was {longest:?}");
         check_equal(&[seen, at_core]);
-        assert_eq!(Nodes::gauge(&last, "fanline_relay_parent_changes_total"), 1.0);
+        assert!(Nodes::gauge(&last, "fanline_relay_parent_changes_total") >= 1.0);
         assert_eq!(jumps(), joined_with);
         if signal == "STOP" {
             left.signal("CONT");
@@ -152,7 +153,8 @@ async fn a_parent_that_starts_again_with_its_archive_goes_on_at_its_offsets() {
         core = core_on(&listen, &market, &more);
         eventually("the relay is back", || (relay.get("/readyz").status == 200).then_some(()));
     }
-    seen.read(&relay, seen.cursor + 500).await;
+    // Offsets that nobody knows of are empty after a kill.
+    seen.read(&relay, offset(&core) + 500).await;
     assert_eq!(seen.skipped, [] as [Value; 0]);
     assert_eq!(jumps(), joined_with);
     let mut at_core = Seen { epoch: seen.epoch.clone(), cursor: seen.cursor - 400, ..Seen::default() };

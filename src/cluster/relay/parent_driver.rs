@@ -88,6 +88,7 @@ impl ParentDriver {
                 continue;
             }
             tracing::warn!(parent = %self.addresses[number].url, reason = %lost, "this relay has lost its parent");
+            self.choice.connected();
             self.choice.lost(number);
         }
     }
