@@ -113,7 +113,7 @@ fn every_setting_can_be_set_by_file_variable_and_flag_alike() {
         };
         // A subscription and a topic need a feed.
         let feed = match setting.name {
-            "upstream.url" => [("FANLINE_UPSTREAM_PROFILE", "generic")],
+            "upstream.url" | "relay.parents" => [("FANLINE_UPSTREAM_PROFILE", "generic")],
             _ => [("FANLINE_UPSTREAM_URL", "ws://a.example/")],
         };
         let toml = format!("{} = {}\n", setting.name, value.to_toml());

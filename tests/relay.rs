@@ -62,6 +62,7 @@ fn offset(program: &Program) -> u64 {
 fn check_dense(seen: &Seen) {
     assert_eq!(seen.skipped, [] as [Value; 0]);
     let joined = seen.joined.expect("it has subscribed");
+    assert!(joined < seen.cursor, "it joined at {joined}, and has read up to {}", seen.cursor);
     assert_eq!(seen.messages.range(joined + 1..=seen.cursor).count() as u64, seen.cursor - joined, "from {joined} on");
 }
 
@@ -88,14 +89,16 @@ async fn all_levels_show_the_same_bytes_at_the_same_offsets() {
     seen.iter().for_each(check_dense);
     println!("one hop: {:?}, two hops: {:?}", median_delay(&seen[0], &seen[1]), median_delay(&seen[0], &seen[3]));
     check_equal(&seen);
-    for (server, depth, children) in [(&core, 0.0, 2.0), (&left, 1.0, 1.0), (&right, 1.0, 0.0), (&last, 2.0, 0.0)] {
+    let relays = |server: &Program| Nodes::gauge(server, "fanline_relays");
+    assert_eq!((relays(&core), relays(&left) + relays(&right), relays(&last)), (2.0, 1.0, 0.0));
+    for (server, depth) in [(&core, 0.0), (&left, 1.0), (&right, 1.0), (&last, 2.0)] {
         assert_eq!(Nodes::gauge(server, "fanline_relay_depth"), depth);
-        assert_eq!(Nodes::gauge(server, "fanline_relays"), children);
         assert_eq!(Nodes::gauge(server, "fanline_relay_parent_up"), f64::from(u8::from(depth > 0.0)));
         assert_eq!(server.get("/readyz").json()["simulated"], true, "{}", server.get("/readyz").body);
     }
     // A client goes from one to the other with its cursor.
     let mut hopping = Seen::default();
+    hopping.read(&core, offset(&core) + 500).await;
     for server in servers.iter().cycle().take(40) {
         hopping.read(server, hopping.cursor + 50).await;
     }
@@ -122,7 +125,7 @@ async fn a_lost_parent_is_replaced_and_nothing_is_missing() {
         let longest = arrivals.windows(2).map(|pair| *pair[1] - *pair[0]).max();
         println!("SIG{signal}: the longest silence was {longest:?}");
         check_equal(&[seen, at_core]);
-        assert_eq!(Nodes::gauge(&last, "fanline_relay_parent_changes_total"), 1.0);
+        assert!(Nodes::gauge(&last, "fanline_relay_parent_changes_total") >= 1.0);
         assert_eq!(jumps(), joined_with);
         if signal == "STOP" {
             left.signal("CONT");
@@ -150,7 +153,8 @@ async fn a_parent_that_starts_again_with_its_archive_goes_on_at_its_offsets() {
         core = core_on(&listen, &market, &more);
         eventually("the relay is back", || (relay.get("/readyz").status == 200).then_some(()));
     }
-    seen.read(&relay, seen.cursor + 500).await;
+    // Offsets that nobody knows of are empty after a kill.
+    seen.read(&relay, offset(&core) + 500).await;
     assert_eq!(seen.skipped, [] as [Value; 0]);
     assert_eq!(jumps(), joined_with);
     let mut at_core = Seen { epoch: seen.epoch.clone(), cursor: seen.cursor - 400, ..Seen::default() };
@@ -205,8 +209,8 @@ fn values(server: &Program) -> BTreeMap<String, String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_that_joins_late_has_the_values_of_quiet_topics() {
-    let market = Program::simulate(&["--rate", "2000", "--symbols", "2000"]);
-    let core = core(&market, &[("RELAY_LOG_BYTES_MAX", "1MiB"), ("RING_FRAMES_MAX", "256")]);
+    let market = Program::simulate(&["--rate", "300", "--symbols", "2000"]);
+    let core = core(&market, &[("RELAY_LOG_BYTES_MAX", "1MiB"), ("RING_FRAMES_MAX", "512")]);
     eventually("there are topics", || (Nodes::gauge(&core, "fanline_topics") >= 500.0).then_some(()));
     let before = Nodes::gauge(&core, "fanline_topics");
     let relay = relay(&[&core], &[]);
@@ -293,7 +297,7 @@ async fn no_bytes_of_a_relay_harm_its_parent() {
     assert!(!kinds.contains(&5), "there is nothing in that range");
     let relay = relay(&[&core], &[]);
     let mut seen = Seen::default();
-    seen.read(&relay, offset(&core) + 100).await;
+    seen.read(&relay, offset(&core) + 1_000).await;
     check_dense(&seen);
 }
 
@@ -350,7 +354,7 @@ async fn no_bytes_of_a_parent_harm_a_relay() {
     ];
     let relay = relay_of(&parents, &[]);
     let mut seen = Seen::default();
-    seen.read(&relay, offset(&core) + 200).await;
+    seen.read(&relay, offset(&core) + 1_000).await;
     check_dense(&seen);
     let mut at_core = Seen { epoch: seen.epoch.clone(), cursor: seen.cursor - 150, ..Seen::default() };
     at_core.read(&core, seen.cursor).await;
@@ -375,7 +379,7 @@ fn only_whoever_may_follow_is_let_in() {
     let args = folder.args();
     let mut args: Vec<&str> = args.iter().map(String::as_str).collect();
     let feed = market.ws("/");
-    args.extend(["--upstream-url", &feed, "--upstream-profile", "simulated", "--relay-serve", "true"]);
+    args.extend([&*feed, "--profile", "simulated", "--relay-serve", "true"]);
     let (status, _, told) = run(&args, &[("LISTEN", "127.0.0.1:0")]);
     assert_eq!(status.code(), Some(2), "{told}");
     assert!(told.contains("relay.key_file: expected a key where clients show tokens"), "{told}");

@@ -107,6 +107,9 @@ impl GapReason {
 /// The message of a status, with its place in another log.
 pub fn renumbered(text: &Bytes, offset: Offset) -> Bytes {
     let Ok(mut message) = serde_json::from_slice::<Map<String, Value>>(text) else { return text.clone() };
+    if message.get("offset").and_then(Value::as_u64) == Some(offset.0) {
+        return text.clone();
+    }
     message.insert("offset".into(), offset.0.into());
     Value::Object(message).to_string().into()
 }

@@ -43,6 +43,10 @@ pub(super) struct ParentDriver {
     pub events: mpsc::Sender<NodeEvent>,
     /// What this server says to relays of its own; none before it has a parent.
     pub greeting: watch::Sender<Option<ParentGreeting>>,
+    /// The parent that was followed last.
+    pub followed: Option<usize>,
+    /// Of the log that is followed; none before there was one.
+    pub epoch: Option<u64>,
     pub clock: Clock,
     pub meters: ParentMeters,
     pub log: Vec<RateLimitedLog>,
@@ -57,8 +61,9 @@ struct FollowedParent {
     snapshots: HashMap<u64, oneshot::Sender<Bytes>>,
     snapshot_calls: u64,
     heard_at: Instant,
-    /// When an entry came last.
+    /// When an entry came last, if one has come.
     moved_at: Instant,
+    has_moved: bool,
 }
 
 type ParentAttempt = BoxFuture<'static, (usize, Result<ParentConnection, ParentFault>)>;
@@ -66,27 +71,24 @@ type ParentAttempt = BoxFuture<'static, (usize, Result<ParentConnection, ParentF
 impl ParentDriver {
     /// For as long as the node is there.
     pub async fn run(mut self) -> Option<Infallible> {
-        let mut followed_before = None;
         loop {
             let mut parent = self.connect().await;
-            let number = parent.number;
-            let own = self.addresses[number].node;
-            let epoch = parent.connection.greeting.epoch;
-            let depth = parent.connection.greeting.path.0.len();
-            tracing::info!(parent = %self.addresses[number].url, depth, "this relay follows a parent");
-            if followed_before.replace(number).is_some_and(|before| before != number) {
-                self.meters.changes.increment(1);
-            }
+            let (number, greeting) = (parent.number, parent.connection.greeting.clone());
             self.meters.up.set(1.0);
-            self.choice.connected();
-            self.greet(&parent.connection.greeting, own);
+            self.greet(&greeting, self.addresses[number].node);
             self.events.send(NodeEvent::Reconnected).await.ok()?;
-            let lost = self.follow(&mut parent, epoch).await;
+            let lost = self.follow(&mut parent, greeting.epoch).await;
             self.meters.up.set(0.0);
-            tracing::warn!(parent = %self.addresses[number].url, reason = %lost, "this relay has lost its parent");
             for call in parent.reading.into_keys() {
                 self.events.send(NodeEvent::Replied { call, reply: LogReply::Unavailable }).await.ok()?;
             }
+            if !parent.has_moved {
+                // As if it had not been reached: it must not be tried again and again.
+                self.tell(number, &lost);
+                continue;
+            }
+            tracing::warn!(parent = %self.addresses[number].url, reason = %lost, "this relay has lost its parent");
+            self.choice.connected();
             self.choice.lost(number);
         }
     }
@@ -137,8 +139,11 @@ impl ParentDriver {
 
     fn check(&self, outcome: Result<ParentConnection, ParentFault>) -> Result<ParentConnection, ParentFault> {
         let connection = outcome?;
-        let own = self.greeting.borrow().as_ref().map(|greeting| greeting.epoch);
-        if self.choice.takes(connection.greeting.epoch, own) { Ok(connection) } else { Err(ParentFault::OtherEpoch) }
+        if self.choice.takes(connection.greeting.epoch, self.epoch) {
+            Ok(connection)
+        } else {
+            Err(ParentFault::OtherEpoch)
+        }
     }
 
     fn tell(&mut self, number: usize, fault: &ParentFault) {
@@ -159,6 +164,10 @@ impl ParentDriver {
     /// Until it is lost.
     async fn follow(&mut self, parent: &mut FollowedParent, epoch: u64) -> ParentFault {
         let own = self.addresses[parent.number].node;
+        // Entries follow from here on, whatever the node is about: they are the parent's sign of life.
+        if let Err(fault) = parent.connection.send(RelayRequest::Tail { call: CallId::default() }).await {
+            return fault;
+        }
         loop {
             let silent_at = parent.heard_at + self.silence_max;
             let stands_at = parent.moved_at + STANDSTILL;
@@ -170,6 +179,9 @@ impl ParentDriver {
                     }
                     Ok(message) => match parent.take(message) {
                         Ok(event) => {
+                            if parent.has_moved && self.followed != Some(parent.number) {
+                                self.begin(parent.number, epoch);
+                            }
                             if let Some(event) = event {
                                 // Without a node the server is ending.
                                 let _ = self.events.send(event).await;
@@ -191,6 +203,16 @@ impl ParentDriver {
         }
     }
 
+    /// The first entry of this parent has come.
+    fn begin(&mut self, number: usize, epoch: u64) {
+        tracing::info!(parent = %self.addresses[number].url, "this relay follows a parent");
+        if self.followed.replace(number).is_some() {
+            self.meters.changes.increment(1);
+        }
+        self.epoch = Some(epoch);
+        self.choice.connected();
+    }
+
     /// The parent has another parent.
     fn greeted(&self, json: &[u8], epoch: u64, own: u64) -> Result<(), ParentFault> {
         let greeting = ParentGreeting::read(json).filter(|greeting| greeting.epoch == epoch);
@@ -204,7 +226,16 @@ impl ParentDriver {
 impl FollowedParent {
     fn new(number: usize, connection: ParentConnection) -> FollowedParent {
         let (reading, snapshots, now) = (BTreeMap::new(), HashMap::new(), Instant::now());
-        FollowedParent { number, connection, reading, snapshots, snapshot_calls: 0, heard_at: now, moved_at: now }
+        FollowedParent {
+            number,
+            connection,
+            reading,
+            snapshots,
+            snapshot_calls: 0,
+            heard_at: now,
+            moved_at: now,
+            has_moved: false,
+        }
     }
 
     async fn ask(&mut self, order: ParentOrder) -> Result<(), ParentFault> {
@@ -237,7 +268,7 @@ impl FollowedParent {
         Ok(match message {
             ParentMessage::Greeting(_) | ParentMessage::Beat => None,
             ParentMessage::Tailed(stored) => {
-                self.moved_at = Instant::now();
+                (self.moved_at, self.has_moved) = (Instant::now(), true);
                 Some(NodeEvent::Tailed(stored))
             }
             ParentMessage::Bounds { call, bounds } => {

@@ -69,6 +69,8 @@ impl ParentLink {
             orders: ordered,
             events,
             greeting,
+            followed: None,
+            epoch: None,
             clock,
             meters,
         };

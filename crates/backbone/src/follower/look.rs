@@ -124,6 +124,7 @@ impl LogFollower {
             scan.see(Known::Last);
         } else if self.leaps_to(&unknown, turn) {
             self.take_ahead(turn);
+            self.ahead.clear();
             scan.see(Known::Last);
         } else if self.position == LogPosition::EMPTY {
             self.jump(JumpReason::Joined, unknown, turn);

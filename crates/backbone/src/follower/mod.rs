@@ -270,6 +270,8 @@ impl LogFollower {
         turn.out.push(NodeCommand::Jump { reason, stored, entry });
         self.pass(turn);
         self.take_ahead(turn);
+        // What was ahead of another place never fits again.
+        self.ahead.clear();
         self.look_soon(turn.now);
     }
 

@@ -160,6 +160,8 @@ struct ReaderRun {
     readiness: NodeReadiness,
     told: usize,
     restarts: usize,
+    /// Nothing fails any more.
+    is_quiet: bool,
 }
 
 impl ReaderRun {
@@ -190,6 +192,7 @@ impl ReaderRun {
             readiness: NodeReadiness::Joining,
             told: 0,
             restarts: 0,
+            is_quiet: false,
         }
     }
 
@@ -199,6 +202,7 @@ impl ReaderRun {
 
     fn step(&mut self, is_quiet: bool) {
         self.now += STEP;
+        self.is_quiet = is_quiet;
         if self.chance(5) {
             let frames = self.random.random_range(0..12);
             self.writer.write(frames);
@@ -291,7 +295,7 @@ impl ReaderRun {
     }
 
     fn call(&mut self, call: CallId, request: &LogRequest) {
-        let is_lost = self.chance(300);
+        let is_lost = !self.is_quiet && self.chance(300);
         let reply = match self.followed {
             None => LogReply::Unavailable,
             Some(_) if is_lost => return,
