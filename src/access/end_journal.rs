@@ -170,7 +170,7 @@ mod tests {
     const LIMITS: JournalLimits = JournalLimits { rows_max: 2000, bytes_max: 4 << 20 };
 
     fn journal() -> EndJournal {
-        EndJournal::new(LIMITS, &Meters::default())
+        EndJournal::new(LIMITS, &Meters::unread())
     }
 
     fn row(session: u64, address: &str, sub: &str) -> EndRow {
@@ -196,7 +196,7 @@ mod tests {
         assert_eq!(find(EndQuery { session: Some(7), ..EndQuery::default() }, 10), [7]);
         assert_eq!(find(EndQuery { subject: Some("alice".into()), ..EndQuery::default() }, 2), [900, 600]);
         assert_eq!(find(EndQuery { address: address("192.0.2.2"), ..EndQuery::default() }, 2), [899, 897]);
-        assert_eq!(find(EndQuery { address: address("192.0.2.3"), ..EndQuery::default() }, 2), []);
+        assert!(find(EndQuery { address: address("192.0.2.3"), ..EndQuery::default() }, 2).is_empty());
         assert_eq!(find(EndQuery::default(), 900).len(), 900);
     }
 
@@ -227,7 +227,7 @@ mod tests {
         journal.change_limits(JournalLimits { rows_max: 0, ..LIMITS });
         journal.session_ended(row(901, "192.0.2.1", "alice"));
         journal.refused("http", "draining", None, "");
-        assert_eq!(journal.find(&EndQuery::default(), 10), []);
-        assert_eq!(EndJournal::default().find(&EndQuery::default(), 10), []);
+        assert!(journal.find(&EndQuery::default(), 10).is_empty());
+        assert!(EndJournal::default().find(&EndQuery::default(), 10).is_empty());
     }
 }
