@@ -13,7 +13,7 @@ pub use fanline::bus::clock::thread_cpu;
 use fanline::bus::publisher::Publisher;
 use fanline::bus::{self, Limits};
 use fanline::delivery::bus_handles::BusHandles;
-use fanline::delivery::handoff::{Handoff, SessionOptions};
+use fanline::delivery::handoff::{Handoff, SessionOptions, StreamOptions};
 use fanline::delivery::settings::Settings;
 use fanline::delivery::settings::WindowSettings;
 use fanline::delivery::shards::{Delivery, ShardThreads};
@@ -152,9 +152,10 @@ pub fn start_shard_with(window: WindowSettings, meters: &Meters) -> (Publisher, 
 /// Hands the crowd to the shard, as the edge would.
 pub fn adopt(crowd: &mut Crowd, delivery: &Delivery, options: &SessionOptions) {
     for socket in crowd.sockets.drain(..) {
-        let SessionOptions { format, deflate, every, .. } = *options;
+        let SessionOptions { format, deflate, every, ref stream, ref patterns, .. } = *options;
+        let stream = stream.as_ref().map(|it| StreamOptions { kind: it.kind, gzip: it.gzip, head: it.head.clone() });
         let options =
-            SessionOptions { format, deflate, every, patterns: options.patterns.clone(), ..Default::default() };
+            SessionOptions { format, deflate, every, stream, patterns: patterns.clone(), ..Default::default() };
         delivery.adopt(Handoff { socket: socket.into(), unread: Bytes::new(), options, permit: None });
     }
 }

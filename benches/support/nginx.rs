@@ -1,4 +1,8 @@
-//! nginx with TLS in front of a plain port, as deploy/proxy/nginx.conf has it, in one process.
+//! nginx in front of a plain port, in one process: with TLS as deploy/proxy/nginx.conf has it, or with a cache of polls as
+//! docs/FALLBACKS.md has it.
+
+// Each benchmark compiles this for itself and uses a part of it.
+#![allow(dead_code)]
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -19,22 +23,45 @@ pub struct Nginx {
 impl Nginx {
     /// None without the program, which tests/setup unpacks. `pair`: `CERTIFICATE:KEY`.
     pub fn start(upstream: SocketAddr, pair: &str) -> Option<Nginx> {
+        let (certificate, key) = pair.split_once(':').expect("two files");
+        Nginx::run(|port| {
+            format!(
+                "server {{ listen 127.0.0.1:{port} ssl backlog=4096;\n\
+                 ssl_certificate {certificate}; ssl_certificate_key {key};\n\
+                 location / {{ proxy_pass http://{upstream}; proxy_http_version 1.1; proxy_set_header Host $host;\n\
+                 proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade;\n\
+                 proxy_read_timeout 60s; }} }}"
+            )
+        })
+    }
+
+    /// The same without TLS, and with a cache that lets one of the requests through that ask for the same.
+    pub fn start_cache(upstream: SocketAddr) -> Option<Nginx> {
+        Nginx::run(|port| {
+            format!(
+                "proxy_cache_path cache keys_zone=fanline:10m max_size=100m inactive=1m;\n\
+                 keepalive_timeout 1h; keepalive_requests 1000000;\n\
+                 upstream fanline {{ server {upstream}; keepalive 16; }}\n\
+                 server {{ listen 127.0.0.1:{port} backlog=4096;\n\
+                 location / {{ proxy_pass http://fanline; proxy_http_version 1.1; proxy_set_header Connection \"\";\n\
+                 proxy_cache fanline; proxy_cache_key $request_uri; proxy_cache_lock on;\n\
+                 proxy_cache_lock_timeout 40s; proxy_cache_lock_age 40s; proxy_read_timeout 40s; }} }}"
+            )
+        })
+    }
+
+    fn run(servers: impl FnOnce(u16) -> String) -> Option<Nginx> {
         let program = program()?;
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench-nginx");
         std::fs::create_dir_all(&folder).expect("a writable target directory");
         let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
-        let (certificate, key) = pair.split_once(':').expect("two files");
         let file = folder.join("nginx.conf");
+        let servers = servers(port);
         let text = format!(
             "daemon off; master_process off; pid nginx.pid; error_log stderr;\n\
              events {{ worker_connections 50000; }}\n\
              http {{ access_log off; client_body_temp_path b; proxy_temp_path p; fastcgi_temp_path f;\n\
-             uwsgi_temp_path u; scgi_temp_path s;\n\
-             server {{ listen 127.0.0.1:{port} ssl backlog=4096;\n\
-             ssl_certificate {certificate}; ssl_certificate_key {key};\n\
-             location / {{ proxy_pass http://{upstream}; proxy_http_version 1.1; proxy_set_header Host $host;\n\
-             proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade;\n\
-             proxy_read_timeout 60s; }} }} }}\n"
+             uwsgi_temp_path u; scgi_temp_path s;\n{servers} }}\n"
         );
         std::fs::write(&file, text).expect("a writable target directory");
         // Its libraries lie beside it if it was unpacked and not installed.

@@ -129,10 +129,12 @@ async function standStill(answer) {
 
 /** A way to the server's events on which streams end. */
 async function listen() {
-  const seen = { texts: [], cursors: [], encodings: [], isLast: false };
+  // A client that had to wait for an answer for too long has asked again: that is no end.
+  const seen = { texts: [], first: [], resumed: [], encodings: [], ends: 0, isLast: false };
   const pass = ({ url, headers }, response) => {
-    const end = ENDS[seen.cursors.length];
-    seen.cursors.push(headers["last-event-id"] ?? new URL(url, server.url).searchParams.get("since") ?? undefined);
+    const end = ENDS[seen.ends];
+    const cursor = headers["last-event-id"] ?? new URL(url, server.url).searchParams.get("since") ?? undefined;
+    (seen.ends ? seen.resumed : seen.first).push(cursor);
     const upstream = request(server.url + url, { headers: { ...headers, host: new URL(server.url).host } }, async (answer) => {
       let left = BYTES;
       seen.encodings.push(answer.headers["content-encoding"]);
@@ -141,6 +143,7 @@ async function listen() {
         left -= bytes.length;
         if (!end || left > 0) return response.write(bytes);
         answer.destroy();
+        seen.ends += 1;
         return end(response, bytes);
       });
       answer.on("error", () => response.destroy());
@@ -245,10 +248,9 @@ describe("the gzip stream of events", { concurrency: true }, () => {
         await stop();
         close();
       }
-      const [first, ...resumed] = seen.cursors;
-      assert.equal(first, undefined);
-      assert.equal(resumed.length, ENDS.length, "one attempt for each end");
-      for (const cursor of resumed) assert.match(cursor, /^[0-9a-f]{16}:\d+$/);
+      assert.equal(seen.first[0], undefined);
+      assert.equal(seen.ends, ENDS.length, "each end has happened");
+      for (const cursor of seen.resumed) assert.match(cursor, /^[0-9a-f]{16}:\d+$/);
       assert.deepEqual(new Set(seen.encodings), new Set(["gzip"]), "what everybody asks for");
       await check(seen.texts);
     });

@@ -33,20 +33,20 @@ const FALL_MS_MAX = 10_000;
 const RETURN_MS_MAX = 60_000;
 
 /**
- * What a proxy does as long as the way is closed, by kind of request; the transport that works then, and how often each
- * one above it is tried before, at least.
+ * What a proxy does as long as the way is closed, by kind of request; the transport that works then, how often each one
+ * above it is tried before, at least, and which of these stay mute.
  */
 const ROWS = [
   { name: "refuses", does: "answers upgrades with 403", upgrade: () => "return 403;", rung: "sse", tries: { websocket: 2 } },
   { name: "answers", does: "answers upgrades with a page", upgrade: () => 'return 200 "<h1>Welcome</h1>";', rung: "sse", tries: { websocket: 2 } },
   {
-    ...{ name: "buffers", does: "knows no upgrades and buffers answers", rung: "longpoll", tries: { websocket: 2, sse: 1 } },
+    ...{ name: "buffers", does: "knows no upgrades and buffers answers", rung: "longpoll", tries: { websocket: 2, sse: 1 }, mute: ["sse"] },
     upgrade: () => "proxy_http_version 1.1; proxy_pass http://fanline/v1/;",
     plain: () => `proxy_http_version 1.1; proxy_buffering on; proxy_ignore_headers X-Accel-Buffering; proxy_buffer_size 256k;
       proxy_buffers 4 256k; proxy_busy_buffers_size 512k; proxy_pass http://fanline/v1/;`,
   },
   {
-    ...{ name: "holds", does: "holds upgrades and streams back", rung: "longpoll", tries: { websocket: 1, sse: 1 } },
+    ...{ name: "holds", does: "holds upgrades and streams back", rung: "longpoll", tries: { websocket: 1, sse: 1 }, mute: ["websocket", "sse"] },
     upgrade: (hole) => `proxy_pass http://${hole};`,
     plain: (hole) => `if ($uri ~ sse$) { proxy_pass http://${hole}; } proxy_http_version 1.1; proxy_pass http://fanline/v1/;`,
   },
@@ -143,46 +143,59 @@ const RUNTIMES = { Node: inNode, Chromium: inChromium, ...(PYTHON && { Python: i
 /** Waits for frames of one connection by a transport; returns when the first came, by the client's clock. */
 async function works(events, rung) {
   let frames = [];
-  await until(`frames by ${rung}`, () => {
+  const haveCome = until(`frames by ${rung}`, () => {
     const start = events.findLastIndex(({ state }) => state);
     frames = events.slice(start + 1).filter(({ live, transport }) => live && transport === rung);
     return frames.length >= FRAMES;
   });
+  await haveCome.catch((error) => {
+    const states = events.filter(({ state }) => state).slice(-20).map(({ state, transport, reason }) => `${transport} ${state} ${reason}`);
+    throw new Error(`${error.message}; found ${states.join("; ")}`);
+  });
   return frames[0].at;
 }
 
-/** Before a transport was open the better ones were tried, each so often at least: the proxy did what it is there for. */
-function assertTries(events, rung, tries) {
+/** Nothing came in time: one such loss is enough to leave a transport. */
+const isMute = ({ state, reason }) => state === "waiting" && /silent|in time/.test(reason);
+
+/**
+ * Before a transport was open the better ones were tried, each so often at least: the proxy did what it is there for. On a
+ * machine that is too slow any transport may be mute, is left for that at its first try, and others are tried in its place.
+ */
+function assertTries(events, rung, { tries, mute = [] }) {
   const before = events.slice(0, events.findIndex(({ state, transport }) => state === "open" && transport === rung));
   const dialled = before.filter(({ state }) => state === "connecting").map(({ transport }) => transport);
-  assert.deepEqual([...new Set(dialled)], [...Object.keys(tries), rung]);
+  const isSlow = before.some((event) => isMute(event) && !mute.includes(event.transport));
+  if (!isSlow) assert.deepEqual([...new Set(dialled)], [...Object.keys(tries), rung]);
   for (const [above, count] of Object.entries(tries)) {
     const found = dialled.filter((it) => it === above).length;
-    assert.ok(found >= count, `expected ${count} attempts by ${above}, found ${found}`);
+    const least = isSlow ? 1 : count;
+    assert.ok(found >= least, `expected ${least} attempts by ${above}, found ${found}`);
   }
 }
 
-/** Each transport was left for a reason: so many points by failures, as given, and two by each short life are six. */
+/** Each transport was left for a reason: so many points by failures, as given, six by being mute, and two by each short life. */
 function assertLeft(events, rung, failure) {
   const before = events.slice(0, events.findIndex(({ state, transport }) => state === "open" && transport === rung));
   for (const [above, points] of Object.entries(failure)) {
     const count = (wanted) => before.filter(({ state, transport }) => state === wanted && transport === above).length;
     const [tries, lives] = [count("connecting"), count("open")];
     // One that was tried beside another is open without having been dialled.
-    const found = 2 * lives + points * Math.max(0, tries - lives);
+    const mutes = before.filter((event) => isMute(event) && event.transport === above).length;
+    const found = 2 * lives + points * Math.max(0, tries - lives) + 6 * mutes;
     assert.ok(found >= 6, `expected 6 points against ${above}, found ${found} by ${tries} attempts, of which ${lives} were open`);
   }
 }
 
 describe("a client", { concurrency: true, skip }, () => {
   for (const [runtime, begin] of Object.entries(RUNTIMES)) {
-    for (const { name, does, rung, tries } of ROWS) {
+    for (const { name, does, rung, tries, mute } of ROWS) {
       test(`in ${runtime} behind a proxy that ${does} takes ${rung}, and later WebSocket`, async () => {
         const events = [];
         const way = `${name}-${runtime}`;
         await begin(proxy.url(way), events);
         const fall_ms = (await works(events, rung)) - events[0].at;
-        assertTries(events, rung, tries);
+        assertTries(events, rung, { tries, mute });
         await pause(CLOSED_MS);
         const { at } = events.at(-1);
         proxy.free(way);
@@ -210,7 +223,7 @@ describe("a client", { concurrency: true, skip }, () => {
       try {
         await begin(dropper.url("drops"), events);
         await works(events, "longpoll");
-        assertTries(events, "longpoll", { websocket: 2, sse: 1 });
+        assertTries(events, "longpoll", { tries: { websocket: 2, sse: 1 } });
         assertLeft(events, "longpoll", { websocket: 3, sse: 6 });
         clearInterval(timer);
         await works(events, "websocket");

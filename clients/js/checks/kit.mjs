@@ -12,7 +12,7 @@ import { chromium } from "playwright-core";
 const BINARY = process.env.SERVER_BINARY;
 const BROWSER = [process.env.CHROMIUM, "/usr/bin/chromium", "/usr/bin/chromium-browser"].find((path) => path && existsSync(path));
 /** For whatever is waited for: a slow machine is no failure. */
-const DEADLINE_MS = 60_000;
+const DEADLINE_MS = 120_000;
 
 /** Why checks cannot be run, or false. */
 export const skip = BINARY && BROWSER ? false : "SERVER_BINARY names no fanline, or there is no Chromium";
