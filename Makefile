@@ -1,9 +1,12 @@
 # make run    the server with the built-in simulated market, or FEED=wss://… for a real one; TLS=1 for wss as well, with a certificate of its own
 # make cluster  three servers that share one feed, a NATS server and a balancer, on this machine; LISTEN is the balancer's address
 # make deb    a Debian package, in target/debian
+# make dist   the archive of a release with a static program, into target/dist; TARGETS=aarch64-unknown-linux-gnu for another machine
+# make image  the same program as an image for `docker load`, by buildah; needs no daemon
 # make test   all tests, after installing what they need
 # make bench  every benchmark, into target/bench/report.md; some 13 minutes after compiling, on a machine with nothing else to do
 # make bench-watchlists  clients with a list of their own each: bytes, CPU, memory, changes; medians of RUNS; BESIDE=PROGRAM for another build
+# make bench-start  size, start time, time to the first price and idle CPU of the static program
 # make bench-peers  the same load on other servers, as far as Debian, npm and PyPI have them; into target/bench/peers.md; RUNS=3 for medians
 # make page-performance  frames a second and memory of the page in Chromium at 5,000 messages a second; ten minutes, or SECONDS=60
 # make screenshots  writes docs/screenshots; needs Chromium and pngquant
@@ -23,6 +26,7 @@ TLS ?=
 TLS_LISTEN ?= 127.0.0.1:8443
 FEED ?=
 FUZZ_SECONDS ?= 20
+TARGETS ?=
 RUNS ?= 1
 BESIDE ?=
 HOSTILE ?=
@@ -34,7 +38,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Reaches the recipes through the environment, so that no character of a URL is special to the shell.
 export FEED
 
-.PHONY: run cluster deb build build-tests test setup conformance stock-clients lint model mutants mutants-short fuzz bench bench-watchlists bench-peers hostile soak page-performance screenshots
+.PHONY: run cluster deb dist image build build-tests test setup conformance stock-clients lint model mutants mutants-short fuzz bench bench-watchlists bench-peers bench-start hostile soak page-performance screenshots
 
 # A certificate for development is valid for 30 days.
 run: build
@@ -54,6 +58,16 @@ cluster: build
 
 deb: build
 	@deploy/debian/build $(TARGET)/release/fanline $(TARGET)/debian
+
+# The first program tells what the others, which may not run here, cannot.
+dist:
+	@set -e; host=$$(rustc -vV | sed -n 's/^host: //p'); teller=$$(deploy/dist/program); \
+	for target in $$host $(TARGETS); do \
+		program=$$(deploy/dist/program $$target); TELLER=$$teller deploy/dist/archive $$program $$target target/dist; \
+	done
+
+image:
+	@deploy/dist/image "$$(deploy/dist/program)" target/dist/fanline-image.tar
 
 build:
 	$(CARGO) build --release --locked
@@ -78,6 +92,9 @@ bench-watchlists: build
 bench-peers: build
 	@benches/peers/setup
 	ulimit -n $$(ulimit -Hn) 2>/dev/null; $(CARGO) bench --locked --bench peers -- 1000 4 $(RUNS)
+
+bench-start:
+	@benches/start "$$(deploy/dist/program)"
 
 page-performance: build setup
 	SERVER_BINARY=$(abspath $(TARGET))/release/fanline SECONDS=$(or $(SECONDS),600) node tests/page/performance.mjs

@@ -199,7 +199,9 @@ fn every_target_of_make_exists() {
 fn requests_of_curl_are_answered() {
     let Some(_) = tool("curl") else { return skip_without_tool("snippets", "curl") };
     let server = Program::serve(&[], &[]);
-    let lines = shell_lines("curl");
+    let mut lines = shell_lines("curl");
+    // tests/deploy runs it, on a machine of its own.
+    lines.retain(|(document, _)| document != "docs/tutorial.md");
     for (document, line) in &lines {
         let here = line.replace("127.0.0.1:8080", &server.addr().to_string());
         let output = Command::new("sh").args(["-c", &format!("{here} --silent --fail")]).output().expect("sh runs");

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use kit::{project, scratch, server_binary, skip_loudly, skip_without_tool, tool};
 
 /// What the command says on stdout, if it succeeds.
-fn told(command: &mut Command) -> String {
+pub fn told(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let [said, errors] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     assert!(output.status.success(), "{command:?}: {}\n{said}{errors}", output.status);
@@ -16,7 +16,7 @@ fn told(command: &mut Command) -> String {
 }
 
 /// The package of the server that was built with this test; none where its tools are missing.
-fn package(test: &str, revision: &str, compression: &str) -> Option<PathBuf> {
+pub fn package(test: &str, revision: &str, compression: &str) -> Option<PathBuf> {
     if tool("dpkg-shlibdeps").is_none() {
         skip_without_tool(test, "dpkg-dev");
         return None;

@@ -3,7 +3,11 @@
 mod cluster;
 mod compose;
 mod debian;
+mod dist;
 mod kubernetes;
+mod life;
+mod machine;
+mod tutorial;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
