@@ -6,6 +6,7 @@
 # make test   all tests, after installing what they need
 # make bench  every benchmark, into target/bench/report.md; some 13 minutes after compiling, on a machine with nothing else to do
 # make bench-watchlists  clients with a list of their own each: bytes, CPU, memory, changes; medians of RUNS; BESIDE=PROGRAM for another build
+# make bench-start  size, start time, time to the first price and idle CPU of the static program
 # make bench-peers  the same load on other servers, as far as Debian, npm and PyPI have them; into target/bench/peers.md; RUNS=3 for medians
 # make page-performance  frames a second and memory of the page in Chromium at 5,000 messages a second; ten minutes, or SECONDS=60
 # make screenshots  writes docs/screenshots; needs Chromium and pngquant
@@ -37,7 +38,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Reaches the recipes through the environment, so that no character of a URL is special to the shell.
 export FEED
 
-.PHONY: run cluster deb dist image build build-tests test setup conformance stock-clients lint model mutants mutants-short fuzz bench bench-watchlists bench-peers hostile soak page-performance screenshots
+.PHONY: run cluster deb dist image build build-tests test setup conformance stock-clients lint model mutants mutants-short fuzz bench bench-watchlists bench-peers bench-start hostile soak page-performance screenshots
 
 # A certificate for development is valid for 30 days.
 run: build
@@ -91,6 +92,9 @@ bench-watchlists: build
 bench-peers: build
 	@benches/peers/setup
 	ulimit -n $$(ulimit -Hn) 2>/dev/null; $(CARGO) bench --locked --bench peers -- 1000 4 $(RUNS)
+
+bench-start:
+	@benches/start "$$(deploy/dist/program)"
 
 page-performance: build setup
 	SERVER_BINARY=$(abspath $(TARGET))/release/fanline SECONDS=$(or $(SECONDS),600) node tests/page/performance.mjs

@@ -69,7 +69,10 @@ fn check_inventory(root: &Path) {
     let tree = told(tree.args(["--prefix", "none", "--format", "{p}"]).current_dir(project("")));
     let crates = tree.lines().map(|line| {
         let mut words = line.split(' ');
-        (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default().trim_start_matches('v').to_owned())
+        (
+            words.next().unwrap_or_default().to_owned(),
+            words.next().unwrap_or_default().trim_start_matches('v').to_owned(),
+        )
     });
     let crates: BTreeSet<(String, String)> = crates.filter(|(name, _)| name != "fanline").collect();
     let file = root.join("fanline.cdx.json");
@@ -83,7 +86,8 @@ fn check_inventory(root: &Path) {
     let listed: BTreeSet<_> = listed.into_iter().map(|it| (text(it, "name"), text(it, "version"))).collect();
     assert_eq!(listed.symmetric_difference(&crates).collect::<Vec<_>>(), Vec::<&(String, String)>::new());
     let licences = std::fs::read_to_string(root.join("LICENSES.txt")).expect("licences");
-    for words in ["tokio 1.", "ring 0.17", "glibc (LGPL-2.1-or-later)", "Permission is hereby granted, free of charge"] {
+    for words in ["tokio 1.", "ring 0.17", "glibc (LGPL-2.1-or-later)", "Permission is hereby granted, free of charge"]
+    {
         assert!(licences.contains(words), "{words}");
     }
     let Some(python) = tool("check-jsonschema") else { return skip_without_tool("dist", "check-jsonschema") };
@@ -118,7 +122,10 @@ fn the_image_runs_without_root_and_says_whether_it_works() {
     };
     does(&["load", "--input", image.to_str().expect("UTF-8")]);
     let name = format!("fanline:{}", env!("CARGO_PKG_VERSION"));
-    assert_eq!(does(&["image", "inspect", &name, "--format", "{{.User}} {{.Config.StopSignal}}"]).trim(), "65532:65532");
+    assert_eq!(
+        does(&["image", "inspect", &name, "--format", "{{.User}} {{.Config.StopSignal}}"]).trim(),
+        "65532:65532"
+    );
 
     // The program of a test is not static: it has the libraries of this machine, which an image has not.
     let mut run = vec!["run", "--detach", "--name", "fanline", "--network", "none", "--read-only", "--cap-drop", "all"];
@@ -126,7 +133,9 @@ fn the_image_runs_without_root_and_says_whether_it_works() {
     run.extend(["--volume", "/lib:/lib:ro", "--volume", "/lib64:/lib64:ro", "--volume", "/usr/lib:/usr/lib:ro"]);
     run.extend(["--health-interval", "disable", &name]);
     does(&run);
-    eventually("the container is healthy", || podman(&["healthcheck", "run", "fanline"]).status.success().then_some(()));
+    eventually("the container is healthy", || {
+        podman(&["healthcheck", "run", "fanline"]).status.success().then_some(())
+    });
     let process = does(&["inspect", "--format", "{{.State.Pid}}", "fanline"]);
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
     for line in ["Uid:\t65532\t65532\t65532\t65532", "CapEff:\t0000000000000000", "NoNewPrivs:\t1"] {
@@ -138,7 +147,8 @@ fn the_image_runs_without_root_and_says_whether_it_works() {
 }
 
 /// Stands for a program: asks for a name. And a module of /etc/nsswitch.conf that leaves a trace.
-const ASKS: &str = "#include <netdb.h>\nint main(void) { struct addrinfo *found; return getaddrinfo(\"localhost\", 0, 0, &found); }\n";
+const ASKS: &str =
+    "#include <netdb.h>\nint main(void) { struct addrinfo *found; return getaddrinfo(\"localhost\", 0, 0, &found); }\n";
 const MODULE: &str = "#include <stdlib.h>\n__attribute__((constructor)) static void loaded(void) { _Exit(77); }\n";
 
 #[test]

@@ -9,7 +9,7 @@ use crate::debian::{package, told};
 use crate::machine::{Machine, said};
 
 /// All files of the system, without what is made anew whenever it runs.
-const FILES: &str = "find / -xdev \\( -path /var/log/journal -o -path /var/cache/apt -o -path /tmp \\) -prune -o -print | sort";
+const FILES: &str = "find / -xdev \\( -path /var/log -o -path /var/cache/apt -o -path /tmp \\) -prune -o -print | sort";
 
 /// The same package with other settings as shipped: what a newer version may bring.
 fn with_other_settings(package: &Path) -> PathBuf {
@@ -41,11 +41,14 @@ fn the_package_lives_on_a_clean_machine_and_a_purge_leaves_it_as_it_was() {
     assert_eq!(machine.sh("systemctl is-enabled fanline.service fanline.socket || true"), "disabled\ndisabled\n");
     // A start without a feed fails once, and is not tried again.
     assert!(!machine.try_sh("systemctl start fanline").status.success());
-    assert_eq!(machine.sh("systemctl show fanline --property=NRestarts,ExecMainStatus"), "NRestarts=0\nExecMainStatus=2\n");
+    assert_eq!(
+        machine.sh("systemctl show fanline --property=NRestarts,ExecMainStatus"),
+        "NRestarts=0\nExecMainStatus=2\n"
+    );
     let faults = machine.sh("systemd-analyze verify fanline.service fanline.socket 2>&1 || true");
     // Older versions of systemd do not know the steps of a restart.
     let faults: Vec<&str> = faults.lines().filter(|line| !line.contains("'Restart")).collect();
-    assert_eq!(faults, ["Unit fanline.service not found"; 0]);
+    assert!(faults.is_empty(), "{faults:?}");
 
     machine.sh("printf '\\n[simulate]\\n' >>/etc/fanline/fanline.toml; systemctl enable --now fanline");
     assert_eq!(machine.sh("fanline health"), "{\"healthy\":true}\n");
@@ -53,7 +56,7 @@ fn the_package_lives_on_a_clean_machine_and_a_purge_leaves_it_as_it_was() {
     let before = machine.sh(process);
     machine.sh("printf 'symbols = 3\\n' >>/etc/fanline/fanline.toml; systemctl reload fanline");
     assert_eq!(machine.sh(process), before);
-    assert_eq!(machine.sh("ps -o user= -p $(systemctl show fanline -p MainPID --value) 2>/dev/null || stat --format=%U /proc/$(systemctl show fanline -p MainPID --value)").trim(), "fanline");
+    assert_eq!(machine.sh(&format!("stat --format=%U /proc/$({process})")), "fanline\n");
     let settings = machine.sh("cat /etc/fanline/fanline.toml");
 
     machine.sh(&format!("apt-get install --yes -o Dpkg::Options::=--force-confold {newer}"));
@@ -69,8 +72,9 @@ fn the_package_lives_on_a_clean_machine_and_a_purge_leaves_it_as_it_was() {
     machine.sh("apt-get purge --yes fanline");
     let users = |line: &&str| !["/etc/passwd-", "/etc/group-", "/etc/shadow-", "/etc/gshadow-"].contains(line);
     let left = machine.sh(FILES);
-    let left: Vec<&str> = left.lines().filter(|line| !files.lines().any(|known| known == *line)).filter(users).collect();
-    assert_eq!(left, ["/a/file"; 0]);
+    let left: Vec<&str> =
+        left.lines().filter(|line| !files.lines().any(|known| known == *line)).filter(users).collect();
+    assert!(left.is_empty(), "{left:?}");
     assert!(!machine.try_sh("getent passwd fanline").status.success());
     assert!(!machine.try_sh("getent group fanline").status.success());
 }
@@ -79,7 +83,9 @@ fn the_package_lives_on_a_clean_machine_and_a_purge_leaves_it_as_it_was() {
 fn with_the_socket_unit_an_upgrade_refuses_nobody() {
     let Some((machine, [former, newer])) = machine("socket") else { return };
     machine.sh(&format!("apt-get install --yes {former}"));
-    machine.sh("printf '\\n[simulate]\\n' >>/etc/fanline/fanline.toml; systemctl enable --now fanline.socket fanline.service");
+    machine.sh(
+        "printf '\\n[simulate]\\n' >>/etc/fanline/fanline.toml; systemctl enable --now fanline.socket fanline.service",
+    );
     let process = "systemctl show fanline --property=MainPID --value";
     let before = machine.sh(process);
     // One after the other, from before the upgrade until after it.

@@ -65,7 +65,11 @@ impl Machine {
     pub fn try_sh(&self, script: &str) -> Output {
         let mut command = Command::new("nsenter");
         command.args(["--target", &self.leader, "--all", "--root", "--wd", "env", "-i"]);
-        command.args(["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8"]);
+        command.args([
+            "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME=/root",
+            "LANG=C.UTF-8",
+        ]);
         command.args(["DEBIAN_FRONTEND=noninteractive", "bash", "-euo", "pipefail", "-c", &format!("cd\n{script}")]);
         command.stdin(Stdio::null()).output().expect("nsenter is there")
     }
