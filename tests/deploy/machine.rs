@@ -25,6 +25,10 @@ impl Machine {
             return None;
         }
         let root = root();
+        if root.with_extension("impossible").exists() {
+            skip_loudly(test, "this machine does not allow another one inside (target/setup.log)");
+            return None;
+        }
         let Some(nspawn) = tool("systemd-nspawn").filter(|_| root.join("etc/os-release").exists()) else {
             skip_without(test, "a clean Debian root and systemd-nspawn", "tests/setup installs them");
             return None;
