@@ -31,7 +31,7 @@ use crate::protocol::encoding::Payload;
 use crate::words::stamp::Stamp;
 
 use crate::intake::assemble::Assembler;
-use crate::intake::classify::drive::{self, Look};
+use crate::intake::classify::drive::{self, Onlooker};
 use crate::intake::classify::{Classified, Classifier, FeedFrame, FeedMessage};
 use crate::intake::connection::subscriptions::{ItemOutcome, ItemSubscriptions};
 use crate::intake::update::{Oddity, Release, Update, UpdateSink};
@@ -177,7 +177,7 @@ impl<'p> ToldFeed<'p> {
     }
 }
 
-impl Look for MessageWatch<'_> {
+impl Onlooker for MessageWatch<'_> {
     fn update(&mut self, update: &Update<'_>) {
         self.result.topics.push(update.topic.to_string());
         if update.snapshot {

@@ -22,11 +22,11 @@ pub(crate) mod subscribe;
 pub mod target;
 pub(crate) mod template;
 
-pub(crate) mod answer_key;
 mod built_in;
 pub(crate) mod checksum;
 pub(crate) mod compile;
 pub(crate) mod decode;
+pub(crate) mod item_key;
 pub(crate) mod level;
 pub(crate) mod mode;
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::json::{Each, Pointer};
 
-use crate::profile::answer_key::AnswerKey;
 use crate::profile::connection::{rule_named, template};
+use crate::profile::item_key::ItemKey;
 use crate::profile::keys::{ACK, CHANNEL, SUBSCRIBE};
 use crate::profile::optional;
 use crate::profile::placeholders::{Context, Missing, Placeholder, TemplateSite};
@@ -113,9 +113,9 @@ pub(crate) struct Ack {
     /// Number of our request.
     pub id: Option<Pointer>,
     /// The item: one pointer for the venue's name, more for channel and parts of the symbol.
-    pub key: AnswerKey,
+    pub key: ItemKey,
     /// The same in a refusal.
-    pub bad_key: AnswerKey,
+    pub bad_key: ItemKey,
     /// Lists of accepted and of refused items.
     pub ok: Option<Each>,
     pub bad: Vec<Each>,
@@ -357,8 +357,8 @@ fn read_ack(section: &ProfileSection<'_>) -> Result<Ack, ProfileError> {
     let none = Ack {
         per: Per::None,
         id: None,
-        key: AnswerKey::default(),
-        bad_key: AnswerKey::default(),
+        key: ItemKey::default(),
+        bad_key: ItemKey::default(),
         ok: None,
         bad: Vec::new(),
         message: None,
@@ -390,8 +390,8 @@ fn read_ack(section: &ProfileSection<'_>) -> Result<Ack, ProfileError> {
     let ack = Ack {
         per,
         id: optional(section.get("id"), pointer)?,
-        key: AnswerKey::read(&one_or_more(key)?)?,
-        bad_key: AnswerKey::read(&one_or_more("bad_key")?)?,
+        key: ItemKey::read(&one_or_more(key)?)?,
+        bad_key: ItemKey::read(&one_or_more("bad_key")?)?,
         ok: optional(section.get("ok"), list)?,
         bad: one_or_more("bad")?.iter().map(list).collect::<Result<_, _>>()?,
         message: optional(section.get("message"), pointer)?,

@@ -1,6 +1,6 @@
 //! The built-in profiles on messages as the venues' documents describe them, mostly of venues without a recording.
 
-use crate::intake::classify::drive::{self, Look};
+use crate::intake::classify::drive::{self, Onlooker};
 use crate::intake::classify::{Classified, Classifier, FeedFrame, FeedMessage};
 use crate::intake::update::Update;
 use crate::profile::Profile;
@@ -10,7 +10,7 @@ use crate::words::stamp::Stamp;
 #[derive(Default)]
 struct DocumentedResult(Vec<String>);
 
-impl Look for DocumentedResult {
+impl Onlooker for DocumentedResult {
     fn update(&mut self, update: &Update<'_>) {
         let whole = if update.snapshot { " whole" } else { "" };
         self.0.push(format!("{}{whole}", update.topic));

@@ -6,13 +6,13 @@ use crate::intake::classify::{Classified, Classifier, FeedFrame, FeedMessage, Fo
 use crate::intake::update::Update;
 
 /// Observer of a classifier's findings.
-pub(crate) trait Look {
+pub(crate) trait Onlooker {
     fn update(&mut self, update: &Update<'_>);
     fn classified(&mut self, classified: &Classified, message: &FeedMessage<'_>);
 }
 
 /// One frame, and the messages that it releases.
-pub(crate) fn take(classifier: &mut Classifier, frame: FeedFrame<'_>, received: Stamp, look: &mut impl Look) {
+pub(crate) fn take(classifier: &mut Classifier, frame: FeedFrame<'_>, received: Stamp, look: &mut impl Onlooker) {
     let (mut unpacked, mut found) = (Vec::new(), FoundUpdates::default());
     for message in classifier.decoder().decode(frame, &mut unpacked) {
         if let Some(classified) = classifier.classify(&message, received, &mut found) {
@@ -24,7 +24,7 @@ pub(crate) fn take(classifier: &mut Classifier, frame: FeedFrame<'_>, received: 
 }
 
 /// Messages whose wait is over.
-pub(crate) fn take_waited(classifier: &mut Classifier, look: &mut impl Look) {
+pub(crate) fn take_waited(classifier: &mut Classifier, look: &mut impl Onlooker) {
     let mut found = FoundUpdates::default();
     while let Some(waited) = classifier.next_waited(&mut found) {
         let message = FeedMessage::Text(&waited.text);

@@ -13,7 +13,7 @@ use crate::intake::recorded::shared;
 use crate::protocol::encoding::Payload;
 use crate::words::stamp::Stamp;
 
-use crate::intake::classify::drive::{self, Look};
+use crate::intake::classify::drive::{self, Onlooker};
 use crate::intake::classify::{Classified, Classifier, FeedFrame, FeedMessage};
 use crate::intake::update::{Oddity, Release, Update, UpdateSink};
 use crate::profile::Profile;
@@ -133,7 +133,7 @@ impl UpdateSink for ReplaySink<'_> {
     }
 }
 
-impl Look for ReplayResult {
+impl Onlooker for ReplayResult {
     fn update(&mut self, update: &Update<'_>) {
         *self.topics.entry(update.topic.to_string()).or_default() += 1;
         if let (Some(rule), Some(_)) = (update.treatment.sequence, update.numbers.and_then(|numbers| numbers.last)) {

@@ -1,7 +1,7 @@
 //! The classifier's findings, message by message.
 
 use super::binding::BINDINGS_MAX;
-use super::drive::{self, Look};
+use super::drive::{self, Onlooker};
 use super::waiting::{GUESS_NS, GUESS_SLOW_NS};
 use super::*;
 use crate::intake::update::Update;
@@ -12,7 +12,7 @@ use crate::profile::{Profile, check};
 #[derive(Default)]
 struct ClassifierLines(Vec<String>);
 
-impl Look for ClassifierLines {
+impl Onlooker for ClassifierLines {
     fn update(&mut self, update: &Update<'_>) {
         let Update { topic, kind, received, .. } = update;
         let bytes = update.published();

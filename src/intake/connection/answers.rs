@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::json::{Each, decode_string, find};
-use crate::profile::answer_key::AnswerKey;
+use crate::profile::item_key::ItemKey;
 use crate::profile::subscribe::{Ack, FeedItem, Per};
 
 use crate::intake::connection::subscriptions::{ItemSubscriptions, PendingSubscribe, SubscriptionState};
@@ -79,7 +79,7 @@ impl ItemSubscriptions {
         let among = by_id.map(|at| self.requests[at].items.clone());
         let key = if ack.bad_key.is_empty() { &ack.key } else { &ack.bad_key };
         // A cumulative key is about what is granted.
-        let named = if ack.per == Per::Cumulative && ack.bad_key.is_empty() { &AnswerKey::default() } else { key };
+        let named = if ack.per == Per::Cumulative && ack.bad_key.is_empty() { &ItemKey::default() } else { key };
         let items = self.items_of(named, among.as_deref(), text);
         if !items.is_empty() {
             items.iter().for_each(|item| self.refuse(item, why.clone()));
@@ -129,7 +129,7 @@ impl ItemSubscriptions {
     }
 
     /// The items of an answer, as these pointers name them; of `among`, where the request is known.
-    fn items_of(&self, key: &AnswerKey, among: Option<&[Arc<FeedItem>]>, text: &str) -> Vec<Arc<FeedItem>> {
+    fn items_of(&self, key: &ItemKey, among: Option<&[Arc<FeedItem>]>, text: &str) -> Vec<Arc<FeedItem>> {
         let is_among =
             |item: &Arc<FeedItem>| among.is_none_or(|among| among.iter().any(|other| other.name == item.name));
         let item = |name: Vec<Value>| self.with_name(&name).into_iter().find(is_among);

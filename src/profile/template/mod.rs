@@ -22,6 +22,7 @@
 //!
 //! A filter that finds nothing leaves the text as it is.
 
+mod ends;
 mod quoting;
 
 use std::borrow::Cow;
@@ -33,6 +34,7 @@ use url::form_urlencoded;
 
 use crate::json::{decode_string, put_string};
 use crate::profile::section::{did_you_mean, one_of};
+use crate::profile::template::ends::{pattern_end, until_brace};
 
 /// Compiled size of a profile's regular expression. 256 KiB: ten times that of a long list of symbols.
 const REGEX_BYTES_MAX: usize = 256 << 10;
@@ -235,24 +237,6 @@ impl<S> Default for Template<S> {
     }
 }
 
-/// The text before the closing brace, and the text after it.
-fn until_brace(text: &str) -> Option<(&str, &str)> {
-    let (mut open, mut escaped) = (1, false);
-    for (at, byte) in text.bytes().enumerate() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'{' => open += 1,
-            b'}' => open -= 1,
-            _ => {}
-        }
-        if open == 0 {
-            return Some((&text[..at], &text[at + 1..]));
-        }
-    }
-    None
-}
-
 impl Filter {
     const NAMES: [&'static str; 14] = [
         "lower", "upper", "before", "after", "split", "re", "strip", "map", "add", "or", "text", "json", "query",
@@ -376,24 +360,6 @@ impl Filter {
             Filter::Join(_) | Filter::Or(_) => text,
         })
     }
-}
-
-/// End of a filter `re:PATTERN`: a `|` outside groups and classes of the pattern.
-fn pattern_end(text: &str) -> Option<usize> {
-    let (mut groups, mut class, mut escaped) = (0usize, false, false);
-    for (at, byte) in text.bytes().enumerate() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'[' => class = true,
-            b']' => class = false,
-            b'(' if !class => groups += 1,
-            b')' if !class => groups = groups.saturating_sub(1),
-            b'|' if !class && groups == 0 => return Some(at),
-            _ => {}
-        }
-    }
-    None
 }
 
 /// A regular expression that has a group.

@@ -12,16 +12,16 @@ use crate::profile::section::{ProfileEntry, ProfileError};
 const NAMES_MAX: usize = 16_384;
 
 #[derive(Clone, Debug, Default)]
-pub(crate) struct AnswerKey(Vec<Vec<String>>);
+pub(crate) struct ItemKey(Vec<Vec<String>>);
 
-impl AnswerKey {
-    pub(crate) fn read(entries: &[ProfileEntry<'_>]) -> Result<AnswerKey, ProfileError> {
+impl ItemKey {
+    pub(crate) fn read(entries: &[ProfileEntry<'_>]) -> Result<ItemKey, ProfileError> {
         let path = |entry: &ProfileEntry<'_>| {
             let text = entry.text()?;
             Pointer::parse(text).map_err(|error| entry.error(error))?;
             Ok(text.split('/').skip(1).map(|part| part.replace("~1", "/").replace("~0", "~")).collect())
         };
-        entries.iter().map(path).collect::<Result<_, _>>().map(AnswerKey)
+        entries.iter().map(path).collect::<Result<_, _>>().map(ItemKey)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -90,7 +90,7 @@ mod tests {
             (&["/c"], "no JSON", ""),
         ] {
             let key =
-                AnswerKey(pointers.iter().map(|text| text.split('/').skip(1).map(String::from).collect()).collect());
+                ItemKey(pointers.iter().map(|text| text.split('/').skip(1).map(String::from).collect()).collect());
             let text = |part: &Value| part.as_str().map_or_else(|| part.to_string(), String::from);
             let names: Vec<String> =
                 key.names(answer).iter().map(|name| name.iter().map(text).collect::<Vec<_>>().join(".")).collect();
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn an_answer_cannot_name_without_bound() {
         let list = vec!["1"; 2000].join(",");
-        let key = AnswerKey(["a", "b"].map(|name| vec![name.to_string(), "*".to_string()]).into());
+        let key = ItemKey(["a", "b"].map(|name| vec![name.to_string(), "*".to_string()]).into());
         assert_eq!(key.names(&format!("{{\"a\":[{list}],\"b\":[{list}]}}")).len(), NAMES_MAX);
     }
 }
