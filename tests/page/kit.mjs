@@ -28,6 +28,9 @@ const FLAGS = [
   "--disable-sync",
 ];
 
+/** No server listens there. */
+const REFUSED = /net::ERR_CONNECTION_REFUSED/;
+
 export const PHONE = { viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true };
 
 /** Starts a program of the binary, and waits until it says where it listens. @param {string[]} options @param {RegExp} announcement */
@@ -92,10 +95,12 @@ export async function open(browser, url, options = {}) {
   const page = await context.newPage();
   const complaints = [];
   page.on("pageerror", (error) => complaints.push(String(error)));
-  page.on("requestfailed", (request) => complaints.push(`failed: ${request.url()}`));
+  // That nothing could be opened is what a test with a killed server is about; browsers log it as an error.
+  page.on("requestfailed", (request) => {
+    if (!REFUSED.test(request.failure()?.errorText ?? "")) complaints.push(`failed: ${request.url()}`);
+  });
   page.on("console", (message) => {
-    // That a WebSocket could not be opened is what a test with a killed server is about; browsers log it as an error.
-    const outage = /^WebSocket connection to .* failed/.test(message.text());
+    const outage = /^WebSocket connection to .* failed/.test(message.text()) || REFUSED.test(message.text());
     if (["error", "warning"].includes(message.type()) && !outage) complaints.push(message.text());
   });
   await page.goto(url);
