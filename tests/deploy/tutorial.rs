@@ -52,6 +52,7 @@ fn shows(output: &str, shown: &str) -> bool {
 }
 
 #[test]
+#[ignore = "takes three minutes; `cargo test --test deploy tutorial -- --ignored`"]
 fn the_tutorial_leads_from_the_package_to_prices_behind_tls_and_an_alert() {
     let Some(package) = package("tutorial", "1", "-Znone") else { return };
     let Some(machine) = Machine::boot("tutorial", package.parent().expect("it lies in a folder")) else { return };
