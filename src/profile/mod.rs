@@ -425,7 +425,10 @@ mod tests {
     #[test]
     fn an_empty_section_means_the_same_as_none() {
         let plain = format!("profile = 1\nname = \"x\"\n{RULE}");
-        let meaning = |text: &str| format!("{:?}", check(text, "x.toml").unwrap_or_else(|error| panic!("{error}")));
+        let meaning = |text: &str| {
+            let read = check(text, "x.toml").unwrap_or_else(|error| panic!("{error}"));
+            format!("{:?}", Profile { source: Arc::default(), ..read })
+        };
         for section in ["[connect]", "[keepalive]", "[send]", "[backoff]", "[decode]", "[client]"] {
             assert_eq!(meaning(&format!("{plain}{section}\n")), meaning(&plain), "{section}");
         }
