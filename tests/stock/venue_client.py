@@ -167,7 +167,8 @@ async def coinbase(base, items):
         message = json.loads(text)
         for event in message["events"]:
             # What is around them differs: through fanline each ticker and each trade has a message of its own.
-            parts = event.get("tickers", event.get("trades"))
+            # A list of trades is newest first.
+            parts = event.get("tickers", event["trades"][::-1] if "trades" in event else None)
             for part in [event] if parts is None else parts:
                 if message["channel"] == "heartbeats":
                     print("heartbeat", part["heartbeat_counter"], flush=True)

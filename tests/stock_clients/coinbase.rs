@@ -66,7 +66,8 @@ pub fn messages(trades: u64) -> String {
                 r#"{{"trade_id":"{id}","product_id":"BTC-USD","price":"1260.{number}","size":"0.3","side":"BUY","time":"2019-08-14T20:42:27.265Z"}}"#
             )
         };
-        let some: Vec<String> = (0..trades).map(|place| trade(number * 2 + place)).collect();
+        // Newest first, as the venue sends them.
+        let some: Vec<String> = (0..trades).rev().map(|place| trade(number * 2 + place)).collect();
         let trades = format!(r#"{{"type":"update","trades":[{}]}}"#, some.join(","));
         let kind = if number == 0 { "snapshot" } else { "update" };
         let update = |side: &str, price: u64, size: u64| {
