@@ -5,6 +5,7 @@
 
 use serde_json::json;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::certificate::CertificateFiles;
@@ -278,14 +279,17 @@ impl Harness {
             if self.lookout.position() == self.faucet.poured() {
                 looks = if self.metrics().behind() > 0.0 { looks + 1 } else { 0 };
                 self.faucet.pour(if looks == 0 { 4 * STEP } else { STEP });
+            } else {
+                // The cores are the server's and the browsers' meanwhile.
+                thread::sleep(Duration::from_millis(1));
             }
-            assert!(start.elapsed() < DEADLINE, "expected a client that reads nothing to fall behind");
+            assert!(start.elapsed() < 2 * DEADLINE, "expected a client that reads nothing to fall behind");
         }
         // Some of them are for the way back.
         self.faucet.pour(AHEAD);
         let until = self.faucet.poured();
         while self.lookout.position() < until {
-            assert!(start.elapsed() < 2 * DEADLINE, "expected offset {until} to be published");
+            assert!(start.elapsed() < 3 * DEADLINE, "expected offset {until} to be published");
         }
         self.order("resume");
         self.settle();
