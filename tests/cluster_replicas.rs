@@ -125,7 +125,7 @@ async fn an_ingester_that_hangs_with_the_leader_of_the_log_is_replaced() {
     let others = || all.nodes.iter().enumerate().filter(|(index, _)| *index != ingester);
     eventually("another one takes over", || others().any(|(_, node)| holds(node)).then_some(()));
     let mut on = Seen { epoch: seen.epoch.clone(), cursor: seen.cursor, ..Seen::default() };
-    on.read(other, seen.cursor + 500).await;
+    on.read(other, head(other) + 500).await;
     all.nats[leader].signal("CONT");
     hung.signal("CONT");
     eventually("it has given the feed up", || (!holds(hung)).then_some(()));
