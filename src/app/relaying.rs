@@ -8,7 +8,6 @@ use std::time::Duration;
 use backbone::follower::{FollowerBounds, NodeRole};
 use backbone::ingester::IngesterSettings;
 use backbone::node::{Node, NodeSettings};
-use feed_log::entry::LoggedText;
 use rand::RngExt;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
@@ -232,13 +231,7 @@ async fn remind(parents: &[String]) {
 
 fn node_settings(node: u64) -> NodeSettings {
     NodeSettings {
-        ingester: IngesterSettings {
-            node,
-            name: LoggedText::from(""),
-            configuration: [0; 32],
-            release: Duration::ZERO,
-            deflate_over_bytes: 0,
-        },
+        ingester: IngesterSettings::unnamed(node, 0),
         bounds: FollowerBounds { kept_bytes: HELD_BYTES, ahead_bytes: HELD_BYTES },
         role: NodeRole::Reader,
         priority: 0,

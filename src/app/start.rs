@@ -78,7 +78,7 @@ pub(super) fn start(
     let is_for_one = is_for_one_process(&config, &chosen);
     let (is_market, dialect) = (chosen.is_simulated(), chosen.dialect.clone());
     let url = feed_url(&config, &chosen)?;
-    let feed_settings = url.map(|url| Arc::new(FeedSettings::new(&config, chosen, url, clock)));
+    let feed_settings = url.map(|url| Arc::new(FeedSettings::new(&config, chosen.clone(), url, clock)));
     let limits = Limits {
         ring_frames_max: config.ring.frames_max,
         ring_bytes_max: config.ring.bytes_max,
@@ -215,7 +215,7 @@ pub(super) fn start(
     let mut feed_control = None;
     let start_feed: Box<dyn FnOnce() -> io::Result<()> + Send> = match source {
         BusWriter::Own(publisher, clients) => {
-            let connect = connector(&config, feed_settings, (clock, &meters), || simulate(&mut parts))?;
+            let connect = connector(&config, (feed_settings, chosen), (clock, &meters), || simulate(&mut parts))?;
             let (upstream, stopped) = (connect(*publisher, clients.clone())?, stopped.clone());
             let (control, calls) = FeedControl::open();
             feed_control = Some(control);
@@ -231,7 +231,7 @@ pub(super) fn start(
             Box::new(move || parts::drive(runtime, feed_faults.run("feed", feed.run(upstream, calls, stopped))))
         }
         BusWriter::Cluster(drive, orders) => {
-            let connect = connector(&config, feed_settings, (clock, &meters), || simulate(&mut parts))?;
+            let connect = connector(&config, (feed_settings, chosen), (clock, &meters), || simulate(&mut parts))?;
             let told = stopped.clone();
             parts.start("cluster", move || drive(told)).map_err(AppError::system("start the cluster's node"))?;
             let in_turns = feed_in_turns(orders, connect, stopped.clone());
@@ -278,11 +278,10 @@ fn is_for_one_process(config: &Config, profile: &Profile) -> bool {
 /// its URL, and it is reached through the same client as any other feed.
 fn connector(
     config: &Config,
-    feed: Option<Arc<FeedSettings>>,
+    (feed, profile): (Option<Arc<FeedSettings>>, Profile),
     (clock, meters): (Clock, &Meters),
     simulate: impl FnOnce() -> Result<String, AppError>,
 ) -> Result<impl Fn(Publisher, ClientInput) -> Result<Upstream, UpstreamError> + Send + 'static, AppError> {
-    let profile = profile(config)?;
     profile.check_client_requests(!config.upstream.send.is_empty(), config.upstream.request)?;
     let feed = match feed {
         Some(feed) => feed,

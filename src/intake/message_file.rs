@@ -26,6 +26,7 @@ use crate::profile::rule::MessageClass;
 use crate::profile::rules::numbers::GapRemedy;
 use crate::profile::secrets::Secrets;
 use crate::profile::section::ProfileError;
+use crate::profile::step_file::{message_text, run_steps};
 use crate::profile::subscribe::Subscribe;
 use crate::protocol::encoding::Payload;
 use crate::words::stamp::Stamp;
@@ -89,25 +90,8 @@ impl Profile {
     /// Runs a file of messages; gives the number of its steps.
     pub fn check_messages(&self, text: &str, origin: &str) -> Result<usize, ProfileError> {
         let mut feed = ToldFeed::new(self, &[]);
-        let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-        let mut steps = 0;
-        for (index, line) in lines {
-            let place = |problem| ProfileError {
-                origin: origin.to_string(),
-                line: index + 1,
-                key: "step".to_string(),
-                problem,
-            };
-            let step: MessageStep = serde_json::from_str(line).map_err(|error| {
-                place(format!(
-                    "expected a step such as `{{\"gets\":{{\"s\":\"A\"}},\"class\":\"data\",\"topics\":[\"A\"]}}`, \
-                     found another: {error}"
-                ))
-            })?;
-            feed.take(&step).map_err(place)?;
-            steps += 1;
-        }
-        Ok(steps)
+        let example = r#"{"gets":{"s":"A"},"class":"data","topics":["A"]}"#;
+        run_steps((text, origin), example, |step: &MessageStep| feed.take(step))
     }
 }
 
@@ -135,8 +119,7 @@ impl<'p> ToldFeed<'p> {
                 same("messages sent", &step.sends, &found.collect::<Vec<Value>>())
             }
             (None, Some(message)) => {
-                let text = serde_json::from_str::<String>(message.get()).unwrap_or_else(|_| message.get().to_string());
-                let result = self.receive(&text);
+                let result = self.receive(&message_text(message));
                 // Nothing is sent, but what would be is no longer waiting.
                 self.sent();
                 compare(step, &result)

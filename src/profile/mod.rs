@@ -18,6 +18,7 @@ pub mod rules;
 pub(crate) mod secrets;
 pub mod section;
 pub(crate) mod snapshot;
+pub(crate) mod step_file;
 pub(crate) mod subscribe;
 pub mod target;
 pub(crate) mod template;

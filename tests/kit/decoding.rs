@@ -5,7 +5,6 @@
 
 use serde_json::json;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::certificate::CertificateFiles;
@@ -281,7 +280,7 @@ impl Harness {
                 self.faucet.pour(if looks == 0 { 4 * STEP } else { STEP });
             } else {
                 // The cores are the server's and the browsers' meanwhile.
-                thread::sleep(Duration::from_millis(1));
+                self.take(Duration::from_millis(5));
             }
             assert!(start.elapsed() < 2 * DEADLINE, "expected a client that reads nothing to fall behind");
         }

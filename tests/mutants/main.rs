@@ -140,12 +140,8 @@ impl Copy {
 
     /// Builds the tests of a fault: their programs, or what the compiler says.
     fn build(&self, fault: &Fault) -> Result<Vec<PathBuf>, String> {
-        // Of no package as `make test` builds it: Cargo would take what is built from the copy for what is not.
-        let quick = [
-            "--config=profile.dev.package.fanline.opt-level=0",
-            "--config=profile.dev.package.fanline.debug=0",
-            "--config=profile.dev.package.shared-deflate.debug=0",
-        ];
+        // No crate of the workspace as `make test` builds it: Cargo would take what is built from the copy for what is not.
+        let quick = ["--config=profile.dev.debug=0", "--config=profile.dev.package.fanline.opt-level=0"];
         let mut cargo = Command::new(env!("CARGO"));
         // What Cargo tells a test of its package is what build scripts look at: with it dependencies are built anew, while
         // other tests may need them.

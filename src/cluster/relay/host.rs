@@ -2,10 +2,8 @@
 
 use std::any::Any;
 use std::sync::Arc;
-use std::time::Duration;
 
 use backbone::ingester::IngesterSettings;
-use feed_log::entry::LoggedText;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
@@ -129,13 +127,7 @@ impl RelayHost {
             ServedSource::Followed(basis) => (basis, None),
             ServedSource::Own => {
                 let (basis, asked) = mpsc::channel(1);
-                let settings = IngesterSettings {
-                    node,
-                    name: LoggedText::from(""),
-                    configuration: [0; 32],
-                    release: Duration::ZERO,
-                    deflate_over_bytes: DEFLATE_OVER_BYTES,
-                };
+                let settings = IngesterSettings::unnamed(node, DEFLATE_OVER_BYTES);
                 (basis, Some((RootLog::new(reader.clone(), log.clone(), settings, clock.now()), asked)))
             }
         };

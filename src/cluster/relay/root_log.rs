@@ -168,7 +168,7 @@ mod tests {
     use backbone::log::LogRange;
     use bytes::Bytes;
     use feed_log::chain::Chain;
-    use feed_log::entry::{EntryBody, LogEntry, LoggedText};
+    use feed_log::entry::{EntryBody, LogEntry};
 
     use super::*;
     use crate::bus::publisher::Publisher;
@@ -185,13 +185,7 @@ mod tests {
     fn open() -> (Publisher, RootLog, Arc<ServedLog>) {
         let limits = Limits { ring_frames_max: 16, ring_bytes_max: 1 << 20, topics_max: 10 };
         let (publisher, reader) = bus::open(Epoch(7), limits, &Meters::unread());
-        let settings = IngesterSettings {
-            node: 1,
-            name: LoggedText::from(""),
-            configuration: [0; 32],
-            release: Duration::ZERO,
-            deflate_over_bytes: 1024,
-        };
+        let settings = IngesterSettings::unnamed(1, 1024);
         let served = Arc::new(ServedLog::new(1 << 20));
         (publisher, RootLog::new(reader, served.clone(), settings, at(0)), served)
     }

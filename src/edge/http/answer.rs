@@ -95,12 +95,12 @@ pub(in crate::edge) fn network_of<B>(request: &Request<B>) -> Result<IpAddr, Htt
     Ok(client_of(request)?.address.map_or(Ipv6Addr::UNSPECIFIED.into(), network))
 }
 
-/// Who sends the request, as the connection knows.
 /// The client's address, if it is known.
 pub(in crate::edge) fn address_of<B>(request: &Request<B>) -> Option<IpAddr> {
     request.extensions().get::<WebClient>().and_then(|client| client.address)
 }
 
+/// Who sends the request, as the connection knows.
 pub(in crate::edge) fn client_of<B>(request: &Request<B>) -> Result<WebClient, HttpRefusal> {
     let unknown = || HttpRefusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the connection has no client");
     request.extensions().get::<WebClient>().copied().ok_or_else(unknown)

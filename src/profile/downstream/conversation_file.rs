@@ -22,6 +22,7 @@ use crate::profile::downstream::conversation::{Deed, SaidOutcome};
 use crate::profile::downstream::kept::KeptValues;
 use crate::profile::downstream::session_items::SessionItems;
 use crate::profile::section::ProfileError;
+use crate::profile::step_file::{message_text, run_steps};
 use crate::protocol::encoding::{Envelope, Payload, PayloadKind};
 use crate::protocol::form::{FormId, Forms};
 use crate::words::ids::Offset;
@@ -62,24 +63,10 @@ impl Dialect {
     /// Runs a conversation; gives the number of its steps.
     pub fn check_conversation(&self, text: &str, origin: &str) -> Result<usize, ProfileError> {
         let mut session: Option<SpokenSession> = None;
-        let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-        let mut steps = 0;
-        for (index, line) in lines {
-            let place = |problem| ProfileError {
-                origin: origin.to_string(),
-                line: index + 1,
-                key: "step".to_string(),
-                problem,
-            };
-            let step: ConversationStep = serde_json::from_str(line).map_err(|error| {
-                place(format!("expected a step such as `{{\"path\":\"/ws\"}}`, found another: {error}"))
-            })?;
-            let result =
-                self.take(&step, &mut session).and_then(|result| self.compare(&step, &result, session.as_ref()));
-            result.map_err(place)?;
-            steps += 1;
-        }
-        Ok(steps)
+        run_steps((text, origin), r#"{"path":"/ws"}"#, |step: &ConversationStep| {
+            let result = self.take(step, &mut session)?;
+            self.compare(step, &result, session.as_ref())
+        })
     }
 
     fn take(&self, step: &ConversationStep, session: &mut Option<SpokenSession>) -> Result<StepResult, String> {
@@ -101,8 +88,7 @@ impl Dialect {
             }
             (None, Some(says), None, None) => {
                 let session = session.as_mut().ok_or("expected a step with `path` first, found none")?;
-                let text = serde_json::from_str::<String>(says.get()).unwrap_or_else(|_| says.get().to_string());
-                Ok(self.say_all(&text, session, forbids))
+                Ok(self.say_all(&message_text(says), session, forbids))
             }
             (None, None, Some(topic), Some(payload)) => {
                 let session = session.as_ref().ok_or("expected a step with `path` first, found none")?;
@@ -110,9 +96,7 @@ impl Dialect {
                 let mut heard = Vec::new();
                 if patterns.into_iter().any(|pattern| pattern.matches(topic)) {
                     let mut out = Vec::new();
-                    let text = serde_json::from_str::<String>(payload.get());
-                    let text = text.unwrap_or_else(|_| payload.get().to_string());
-                    let payload = Payload { bytes: text.into_bytes().into(), kind: PayloadKind::Json };
+                    let payload = Payload { bytes: message_text(payload).into_bytes().into(), kind: PayloadKind::Json };
                     let envelope = Envelope { topic, offset: Offset(1), ts_ms: 0, kind: None, payload: &payload };
                     self.put(session.form, &envelope, &mut out);
                     heard.push(String::from_utf8_lossy(&out).into_owned());

@@ -26,6 +26,14 @@ pub struct IngesterSettings {
     pub deflate_over_bytes: usize,
 }
 
+impl IngesterSettings {
+    /// Of a process that takes part in no election.
+    pub fn unnamed(node: u64, deflate_over_bytes: usize) -> IngesterSettings {
+        let (name, configuration, release) = (LoggedText::from(""), [0; 32], Duration::ZERO);
+        IngesterSettings { node, name, configuration, release, deflate_over_bytes }
+    }
+}
+
 /// Built, and not committed.
 #[derive(Debug)]
 pub struct PendingEntry {

@@ -41,13 +41,7 @@ struct LoneWriter {
 
 impl LoneWriter {
     fn new() -> LoneWriter {
-        let settings = IngesterSettings {
-            node: 9,
-            name: LoggedText::from(""),
-            configuration: [0; 32],
-            release: Duration::ZERO,
-            deflate_over_bytes: 1024,
-        };
+        let settings = IngesterSettings::unnamed(9, 1024);
         let position = LogPosition { epoch: 7, node: 9, ..LogPosition::EMPTY };
         let mut writer = LoneWriter { builder: EntryBuilder::new(settings), position, log: Vec::new(), starts: 0 };
         writer.start();
@@ -166,13 +160,7 @@ struct ReaderRun {
 
 impl ReaderRun {
     fn new(seed: u64) -> ReaderRun {
-        let ingester = IngesterSettings {
-            node: 1,
-            name: LoggedText::from(""),
-            configuration: [0; 32],
-            release: Duration::ZERO,
-            deflate_over_bytes: 0,
-        };
+        let ingester = IngesterSettings::unnamed(1, 0);
         let bounds = FollowerBounds { kept_bytes: 1 << 20, ahead_bytes: 1 << 16 };
         let settings = NodeSettings { ingester, bounds, role: NodeRole::Reader, priority: 0, trusts_log: false };
         let mut random = StdRng::seed_from_u64(seed);
