@@ -13,11 +13,12 @@ EPOCH = "00f3a1c29b7d4e58"
 
 
 class FakeServer:
-    """Numbers what is published, and sends it to every connection; patterns are `>` or a topic."""
+    """Numbers what is published, and sends it to the connections that have subscribed; patterns are `>` or a topic."""
 
     def __init__(self) -> None:
         self.commands: "list[dict[str, Any]]" = []
         self.connections: "list[ServerConnection]" = []
+        self.patterns: "dict[ServerConnection, set[str]]" = {}
         self.attempts = 0
         self.offset = 0
         self.values: "dict[str, dict[str, Any]]" = {}
@@ -38,9 +39,10 @@ class FakeServer:
         op, id = command["op"], command.get("id")
         if op == "subscribe":
             topics = command["topics"]
-            await self.say(connection, op="subscribed", id=id, topics=topics, offset=self.offset)
+            self.patterns.setdefault(connection, set()).update(topics)
             since = int(command["since"].partition(":")[2]) if "since" in command else 0
             values = [value for value in self.values.values() if value["offset"] > since]
+            await self.say(connection, op="subscribed", id=id, topics=topics, offset=self.offset)
             for value in values:
                 if ">" in topics or value["topic"] in topics:
                     await self.say(connection, **value)
@@ -60,6 +62,8 @@ class FakeServer:
         frame = {"topic": topic, "offset": self.offset, "ts": 1, "data": data, **members}
         self.values[topic] = frame
         for connection in list(self.connections):
+            if self.patterns.get(connection, set()).isdisjoint((topic, ">")):
+                continue
             with contextlib.suppress(OSError, Exception):
                 await self.say(connection, **frame)
         return self.offset
