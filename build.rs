@@ -2,5 +2,5 @@
 
 fn main() {
     println!("cargo::rerun-if-changed=static");
-    println!("cargo::rerun-if-changed=clients/js");
+    println!("cargo::rerun-if-changed=clients/js/src");
 }

@@ -278,7 +278,7 @@ impl Client {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
             self.tail.extend_from_slice(&buffer[..bytes]);
-            if self.tail.windows(text.len()).any(|window| window == text.as_bytes()) {
+            if memchr::memmem::find(&self.tail, text.as_bytes()).is_some() {
                 self.tail.clear();
                 return Ok(());
             }

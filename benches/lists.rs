@@ -187,8 +187,7 @@ impl Client {
     fn wait_for(&mut self, text: &str) {
         let mut buffer = [0; 65_536];
         loop {
-            let found = self.tail.windows(text.len()).position(|part| part == text.as_bytes());
-            if let Some(at) = found {
+            if let Some(at) = memchr::memmem::find(&self.tail, text.as_bytes()) {
                 self.tail.drain(..at + text.len());
                 return;
             }
