@@ -23,6 +23,7 @@ export async function expectations(run, { expect, ...members }, as) {
   if (expect === "look") return expectLook(run, members, as);
   if (expect === "count") return expectCount(run, members, as);
   if (expect === "jitter") return expectJitter(run, members);
+  if (expect === "spread") return expectSpread(run, members);
   if (expect === "shown") return expectRecord(run, run.server.credentials.shown, "shown", members);
   if (RECORDS[expect]) return expectRecord(run, run.server[RECORDS[expect]], expect, members);
   if (EVENTS.includes(expect)) return expectEvent(run, expect, members, as);
@@ -134,6 +135,15 @@ async function expectCount(run, { of, is, at_most = is ?? Infinity, at_least = i
   if (found > at_most || found < at_least) {
     throw new Failure(`expected ${at_least} to ${at_most} times ${of} ${shown(wanted)}, found ${found}; ${context(run, run.record(as))}`);
   }
+}
+
+/** The next so many of the kind take at least so long in all, from the first to the last. */
+async function expectSpread(run, { of, count, ms }) {
+  const entries = run.server[RECORDS[of]];
+  const begin = entries.length;
+  await run.until(() => entries.length >= begin + count, () => `expected ${count} times ${of}, found ${entries.length - begin}; ${context(run, run.record())}`);
+  const took = entries[begin + count - 1].at - entries[begin].at;
+  if (took < ms) throw new Failure(`expected that ${count} times ${of} take ${ms} ms at least, found ${took} ms; ${context(run, run.record())}`);
 }
 
 /** Of so many delays, all under one bound, the shortest is well below the longest. */
