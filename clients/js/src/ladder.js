@@ -1,5 +1,5 @@
 /**
- * Which transport to use: the best one that works here. Part of `fanline.js`, loaded when the first one does not work.
+ * Which transport to use: the best one that works here. Part of `watch.js`.
  *
  * A rung has worked when a message of the server was received on it. One that fails before, that stays mute, or that dies
  * again and again soon after, is left for the next; after the last comes the first again. While a lower rung is used, the
@@ -12,6 +12,11 @@ import { within } from "./within.js";
 
 /** @typedef {import("./websocket.js").Transport} Transport */
 /** @typedef {"websocket"|"sse"|"longpoll"|"poll"} TransportName */
+/**
+ * Of a connection that is over: its rung, whether nothing came in time, whether the transport may be to blame, whether the server
+ * had greeted, and whether it had lasted.
+ * @typedef {{at: number, isMute?: boolean, isBroken?: boolean, wasOpen: boolean, wasStable: boolean}} Failure
+ */
 
 /** Points after which a rung is left: two failures, three short lives, or being mute once. Below the first, one failure. */
 const POINTS = 6;
@@ -37,6 +42,7 @@ export class Ladder {
   #options;
   #owner;
   #rungs;
+  #isNew = true;
   #points = 0;
   /** Better transports that were tried since the best one has lasted. */
   #tries = 0;
@@ -49,17 +55,20 @@ export class Ladder {
   /** @type {((reason?: any) => void) | undefined} */
   #stop;
 
-  /**
-   * @param {import("./link.js").Link} link @param {import("./link.js").Settings} options @param {import("./link.js").Owner} owner
-   * @param {string} [kept] what the page has kept of the transport that worked
-   */
-  constructor(link, options, owner, kept = "") {
+  /** @param {import("./link.js").Link} link @param {import("./link.js").Settings} options @param {import("./link.js").Owner} owner */
+  constructor(link, options, owner) {
     this.#link = link;
     this.#options = options;
     this.#owner = owner;
     this.#rungs = options.transports;
-    const [name, until] = kept.split(" ");
+  }
+
+  /** Where to begin, or to go on. @param {string} [kept] what the page has kept of the transport that worked; counts once */
+  begin(kept = "") {
+    const [name, until] = this.#isNew ? kept.split(" ") : [];
     if (Number(until) > Date.now()) this.at = Math.max(0, this.#rungs.findIndex((_, i) => this.name(i) === name));
+    this.#isNew = false;
+    return this.at;
   }
 
   name(at = this.at) {
@@ -67,29 +76,27 @@ export class Ladder {
     return typeof rung === "string" ? rung : rung.name;
   }
 
-  /** @param {number} [at] @returns {Promise<Transport>} */
-  async rung(at = this.at) {
+  /** @param {number} at @returns {Promise<Transport>} */
+  async rung(at) {
     const rung = this.#rungs[at];
     return typeof rung === "string" ? TRANSPORTS[rung]() : rung;
   }
 
-  /** A connection has lasted. */
-  lasted() {
-    this.#climb(this.at);
-    if (!this.at) this.#tries = 0;
-  }
-
-  /**
-   * After a failure, maybe one before the ladder was there: tries another rung at once if it is time for that.
-   * @param {number} at @param {boolean} isMute @param {boolean} isShortLife as for `failed`
-   */
-  retry(at, isMute, isShortLife) {
+  /** A connection, or an attempt, is over, maybe before the ladder was there. @param {Failure} failure */
+  lost({ at, isMute = false, isBroken = false, wasOpen, wasStable }) {
     const link = this.#link;
+    if (link.state !== "open") this.stop();
+    if (wasStable && !isMute) return this.#lasted();
     // While the ladder was loaded a connection may have opened: then this way works.
-    if (link.state === "open" || !this.failed(at, isMute, isShortLife)) return;
+    if (!isBroken || this.#rungs.length < 2 || link.state === "open" || !this.failed(at, isMute, wasOpen)) return;
     // Another attempt there would stay mute for as long again.
     if (isMute && at === link.at && link.state === "connecting") link.lose("another transport is tried", { retry_ms: 0 });
     if (link.state === "waiting") link.hurry();
+  }
+
+  #lasted() {
+    this.#climb(this.at);
+    if (!this.at) this.#tries = 0;
   }
 
   /**
@@ -141,6 +148,7 @@ export class Ladder {
       this.#best().then((best) => {
         if (!this.#probe) return; // stopped meanwhile
         if (best === at) return this.#later();
+        this.stop();
         this.#climb(best);
         // One short life is enough for a rung that has been left before.
         [this.#points, this.#proven] = [POINTS - SHORT_LIFE, at];

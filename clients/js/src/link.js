@@ -1,9 +1,9 @@
 /**
  * One connection after the other: as long as it is not closed, someone is trying. Part of `fanline.js`.
  *
- * It knows nothing of subscriptions; what it needs of the protocol (welcome, goodbye) its owner tells it. Two things it
- * loads when they are needed, and goes on without them where they cannot be had: `watch.js` once a connection has come or
- * failed, or something happens to the page; `ladder.js` for another transport than the first.
+ * It knows nothing of subscriptions; what it needs of the protocol (welcome, goodbye) its owner tells it. What watches over
+ * connections (`watch.js`) is loaded once one has come or failed, or something happens to the page; where it cannot be had,
+ * this goes on without it.
  *
  * @module link
  */
@@ -71,8 +71,6 @@ export class Link {
   key = "";
   /** Asks for tokens, if a function gives them. @type {import("./token.js").Token | undefined} */
   token;
-  /** Knows other transports, if one was needed. @type {import("./ladder.js").Ladder | undefined} */
-  ladder;
   /** @type {import("./watch.js").Watch | undefined} */
   watch;
 
@@ -131,7 +129,6 @@ export class Link {
     if (this.state === "connecting") {
       this.openedAt = this.#options.clock();
       this.#go("welcome");
-      this.ladder?.worked();
     }
     this.#supervise("open");
   }
@@ -181,7 +178,7 @@ export class Link {
   close(code = "closed", reason = "closed by this client", terminal = false) {
     if (this.state === "closed") return;
     this.#life.abort();
-    this.watch?.stop();
+    this.watch?.happens.end();
     this.#drop();
     this.#go("end", reason);
     this.#owner.onClosed({ code, reason, terminal });
@@ -197,9 +194,13 @@ export class Link {
     return Promise.all([this.token ? this.token.get() : /** @type {string | undefined} */ (token), this.#owner.url()]);
   }
 
-  /** The connection, or the attempt, is over. @param {string} reason @param {{retry_ms?: number, isMute?: boolean, isBroken?: boolean}} [how] */
-  lose(reason, { retry_ms, isMute = false, isBroken = false } = {}) {
-    const { backoff_ms, backoff_max_ms, random, transports } = this.#options;
+  /**
+   * The connection, or the attempt, is over.
+   * @param {string} reason @param {{retry_ms?: number, isMute?: boolean, isBroken?: boolean}} [how] `isMute`: nothing came in time;
+   *   `isBroken`: the transport may be to blame
+   */
+  lose(reason, { retry_ms, isMute, isBroken } = {}) {
+    const { backoff_ms, backoff_max_ms, random } = this.#options;
     const { at, goodbye } = this;
     const wasOpen = this.state === "open";
     const wasStable = this.#wasStable();
@@ -210,11 +211,7 @@ export class Link {
     const wait_ms = goodbye?.reconnect_ms ?? retry_ms ?? (isOffline && this.watch ? OFFLINE_MS : random() * bound);
     if (wait_ms < Infinity) this.#later(wait_ms, () => this.dial());
     this.#go(isOffline ? "cut" : "lose", goodbye?.message ?? reason, wait_ms);
-    if (wasStable && !isMute) this.ladder?.lasted();
-    else if (isBroken && !isOffline && !goodbye && transports.length > 1) {
-      this.#loadLadder().then((ladder) => ladder?.retry(at, isMute, wasOpen));
-    }
-    this.#supervise("loss");
+    this.#supervise("loss", { at, isMute, isBroken: isBroken && !isOffline && !goodbye, wasOpen, wasStable });
   }
 
   /** The next attempt does not wait, and is none of those that make the waits longer. */
@@ -228,7 +225,7 @@ export class Link {
     const number = (this.number += 1);
     const { connect_deadline_ms, rung_deadline_ms, token_deadline_ms, clock, transports } = this.#options;
     const isCurrent = () => number === this.number && this.state === "connecting";
-    [this.goodbye, this.openedAt, this.#isDialled, this.at] = [undefined, NaN, false, this.ladder?.at ?? 0];
+    [this.goodbye, this.openedAt, this.#isDialled, this.at] = [undefined, NaN, false, this.watch?.ladder.at ?? 0];
     this.heardAt = clock();
     this.expect(2 * token_deadline_ms);
     this.#go(transition);
@@ -264,30 +261,29 @@ export class Link {
   /** @returns {Promise<import("./websocket.js").Transport>} */
   async #transport() {
     const [first] = this.#options.transports;
+    const kept = recall(this.key);
     const isHere = typeof first !== "string";
-    if (isHere && !this.ladder && !recall(this.key)) return first;
-    const ladder = await this.#loadLadder();
-    this.at = ladder?.at ?? 0;
-    if (ladder) return ladder.rung();
+    if (isHere && !this.at && !kept) return first;
+    const watch = await this.#watcher();
+    if (watch) return watch.ladder.rung((this.at = watch.ladder.begin(kept)));
     if (isHere) return first;
-    throw new Error(`expected the transport ${first}, found that it cannot be loaded`);
+    throw new Error(`the transport ${first} cannot be loaded`);
   }
 
-  async #loadLadder() {
-    const part = await this.#load(import("./ladder.js"));
-    return part && (this.ladder ??= new part.Ladder(this, this.#options, this.#owner, recall(this.key)));
+  /** What watches over connections; undefined where it cannot be had. Then the next who needs it tries again. */
+  async #watcher() {
+    try {
+      const { Watch } = await import("./watch.js");
+      if (this.state !== "closed") this.watch ??= new Watch(this, this.#options, this.#owner);
+    } catch (error) {
+      this.#owner.onError({ op: "error", code: "not_loaded", message: String(error) });
+    }
+    return this.watch;
   }
 
-  /** Tells what watches over connections, which is loaded for that. @param {import("./watch.js").Happening} happening */
-  async #supervise(happening) {
-    const part = !this.watch && (await this.#load(import("./watch.js")));
-    if (part && this.state !== "closed") this.watch ??= new part.Watch(this, this.#options, this.#owner);
-    this.watch?.happens[happening]();
-  }
-
-  /** A part, or undefined where it cannot be had: whoever needs it again tries again. @template Part @param {Promise<Part>} part */
-  #load(part) {
-    return part.catch((error) => this.#owner.onError({ op: "error", code: "not_loaded", message: `${error?.message ?? error}` }));
+  /** @param {import("./watch.js").Happening} happening @param {import("./watch.js").Failure} [failure] */
+  async #supervise(happening, failure) {
+    (this.watch ?? (await this.#watcher()))?.happens[happening](failure);
   }
 
   /** @param {string | undefined} token */
@@ -317,7 +313,6 @@ export class Link {
 
   #drop() {
     clearTimeout(this.#timer);
-    this.ladder?.stop();
     this.token?.stop();
     this.isUsable = false;
     const connection = this.#connection;

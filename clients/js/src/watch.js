@@ -3,11 +3,12 @@
  * is frozen or hidden. Part of `fanline.js`, loaded once a connection has come or failed.
  *
  * It makes the client quicker and its clock more exact. Without it a connection on which nothing arrives is given up all the
- * same, after twice the heartbeat of the server.
+ * same, after twice the heartbeat of the server, and no other transport than the first is tried.
  *
  * @module watch
  */
 
+import { Ladder } from "./ladder.js";
 import { RoundTrips } from "./round_trips.js";
 
 const BEAT_MS = 1_000;
@@ -17,11 +18,14 @@ const SILENT_MS = 2_000;
 /** It answers within a round trip, and is asked after 2 s to 3 s of silence: beyond this it is out of reach. */
 const SILENT_MS_MAX = 4_000;
 
-/** @typedef {"open"|"loss"|"online"|"offline"|"pageshow"|"pagehide"|"freeze"|"resume"|"visibilitychange"} Happening */
+/** @typedef {"open"|"loss"|"end"|"online"|"offline"|"pageshow"|"pagehide"|"freeze"|"resume"|"visibilitychange"} Happening */
+/** @typedef {import("./ladder.js").Failure} Failure */
 
 export class Watch {
-  /** What is done when something happens to the connection or to the page. @type {Record<Happening, () => void>} */
+  /** What is done when something happens to the connection or to the page. @type {Record<Happening, (failure?: any) => void>} */
   happens;
+  /** Knows other transports. */
+  ladder;
   #link;
   #options;
   #owner;
@@ -38,9 +42,10 @@ export class Watch {
     this.#options = options;
     this.#owner = owner;
     this.#roundTrips = new RoundTrips(owner.clock);
+    this.ladder = new Ladder(link, options, owner);
     const [wake, suspend] = [() => this.#wake(), () => link.lose("the page is suspended", { retry_ms: Infinity })];
     this.happens = {
-      ...{ open: () => this.#open(), loss: () => {} },
+      ...{ open: () => this.#open(), loss: (failure) => this.ladder.lost(failure), end: () => this.#end() },
       ...{ online: wake, offline: () => this.#doubt(), pageshow: wake, pagehide: suspend },
       ...{ freeze: suspend, resume: wake, visibilitychange: () => this.#look() },
     };
@@ -51,13 +56,15 @@ export class Watch {
   #open() {
     const { state, heartbeat_ms, rung } = this.#link;
     if (state !== "open") return;
+    this.ladder.worked();
     this.#beatEvery(Math.min(BEAT_MS, heartbeat_ms / 2));
     if (rung?.duplex) this.#owner.clock.silent_ms = SILENT_MS_MAX;
     this.#ping();
   }
 
-  stop() {
+  #end() {
     clearInterval(this.#timer);
+    this.ladder.stop();
   }
 
   /** @param {number} ms */
@@ -102,7 +109,7 @@ export class Watch {
   #wake() {
     if (!this.#link.goodbye) this.#link.dial();
     this.#probe();
-    this.#link.ladder?.hurry();
+    this.ladder.hurry();
   }
 
   #look() {
