@@ -21,9 +21,10 @@ export class Clock {
   lateness = 0;
   /** Shortest of the recent round trips in ms; NaN before the first. */
   roundTrip = NaN;
-  #estimate = Infinity; // of the offset, from the best round trip
-  #bound = Infinity; // smallest difference of a message since the last round trip
-  #boundBefore = Infinity; // the same before that
+  /** Of the offset, by the round trips. */
+  estimate = Infinity;
+  /** Smallest difference of a message since the last round trip, which the offset does not exceed. */
+  bound = Infinity;
   #saidAt = NaN; // when the server said the newest message, on this side's clock
   #heardAt = NaN; // when it was read
   #doubtedAt = NaN; // NaN: there is no doubt
@@ -35,14 +36,14 @@ export class Clock {
 
   /** This side's clock minus the server's in ms; NaN before the first message. */
   get offset() {
-    const offset = Math.min(this.#estimate, this.#bound, this.#boundBefore);
+    const offset = Math.min(this.estimate, this.bound);
     return offset < Infinity ? offset : NaN;
   }
 
   /** A message has been read. @param {number} [ts] when the server said it, or earlier */
   read(ts = NaN) {
     const difference = this.now() - ts;
-    if (difference < this.#bound) this.#bound = difference;
+    if (difference < this.bound) this.bound = difference;
   }
 
   /** It tells how late this side is. @param {number} saidAt when the server said it, on this side's clock */
@@ -52,12 +53,6 @@ export class Clock {
     this.lateness = Math.max(now - saidAt, 0);
     // What was on its way when the doubt arose does not end it.
     if (saidAt >= this.#doubtedAt) this.#doubtedAt = NaN;
-  }
-
-  /** A round trip was measured. @param {number} bound of the offset, from its answer @param {number} roundTrip @param {number} estimate of the best */
-  measured(bound, roundTrip, estimate) {
-    [this.#boundBefore, this.#bound] = [this.#bound, bound];
-    [this.roundTrip, this.#estimate] = [roundTrip, estimate];
   }
 
   /** There is reason to believe that nothing can be heard from now on. */

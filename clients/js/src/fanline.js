@@ -208,8 +208,7 @@ export class Fanline {
    * @returns {AsyncGenerator<Frame<DataOf<Topics, Pattern>>, void, void>}
    */
   async *frames(topics, options) {
-    const { framesOf } = await import("./frames.js");
-    yield* framesOf(this, topics, options);
+    yield* (await import("./frames.js")).framesOf(this, topics, options);
   }
 
   /** At most one update per topic and so many ms from now on, the newest; 0 for every frame. @param {number} every_ms */

@@ -96,8 +96,8 @@ export class Link {
   }
 
   get transport() {
-    const rung = this.#options.transports[this.at];
-    return typeof rung === "string" ? rung : rung.name;
+    const rung = /** @type {any} */ (this.#options.transports[this.at]);
+    return /** @type {string} */ (rung.name ?? rung);
   }
 
   /** Begins; to be called once, when the owner is ready. */

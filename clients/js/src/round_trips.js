@@ -38,7 +38,9 @@ export class RoundTrips {
     const best = this.#samples.reduce((a, b) => (doubt(b) < doubt(a) ? b : a));
     // The best one stays, however old it is.
     if (this.#samples.length > SAMPLES) this.#samples.splice(this.#samples[0] === best ? 1 : 0, 1);
-    this.#clock.measured(now - ts, best.roundTrip, best.offset);
+    // The bound of before holds as well; from here on there is a new one.
+    const estimate = Math.min(best.offset, this.#clock.bound);
+    Object.assign(this.#clock, { estimate, bound: now - ts, roundTrip: best.roundTrip });
     return this.#samples.length < SAMPLES_AT_ONCE;
   }
 }

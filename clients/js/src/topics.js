@@ -51,9 +51,8 @@ export class Topics extends Map {
 
   /** A `stale` or a `live` message of the feed has come. @param {string[]} patterns @param {string} [trouble] none: they are live */
   note(patterns, trouble) {
-    // What a new pattern covers as a whole is superseded; only so does the list stay as short as the server's own.
-    const covered = (/** @type {string} */ old) => patterns.some((p) => matches(p, old) && (p.endsWith(">") || !old.endsWith(">")));
-    this.#notices = this.#notices.filter(({ pattern }) => !covered(pattern));
+    // What was said before of the same pattern, or of any, is superseded: the list has each pattern of the server once.
+    this.#notices = this.#notices.filter(({ pattern }) => !patterns.includes(pattern) && !patterns.includes(">"));
     this.#notices.push(...patterns.map((pattern) => ({ pattern, trouble })));
     if (!this.#notices.some((notice) => notice.trouble)) this.forgive();
   }
