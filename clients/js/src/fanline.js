@@ -18,9 +18,10 @@ import { Interests } from "./interests.js";
 import { Link } from "./link.js";
 import { TRANSITIONS } from "./machine.js";
 import { complete, paceOf } from "./options.js";
-import { checkPattern, covers, matches } from "./pattern.js";
+import { checkPattern, matches } from "./pattern.js";
 import { Place } from "./place.js";
 import { Subscription } from "./subscription.js";
+import { Subscriptions } from "./subscriptions.js";
 import { Topics } from "./topics.js";
 
 export { AskError, checkPattern, matches, TRANSITIONS, Unauthorized };
@@ -73,22 +74,17 @@ export class Fanline {
   /** Resolves when the client has ended, with why. @type {Promise<Closed>} */
   closed;
 
-  /** @type {Record<string, number>} */
-  #delays = {}; // ms by pattern, of which the first that matches counts
   #options;
   /** @type {(text: string) => any} */
   #parse = JSON.parse;
   #link;
   #clock;
-  #place = new Place(() => this.#review());
-  #interests;
+  #place = new Place(() => this.#subscriptions.review());
   #topics = new Topics();
+  #interests;
+  #subscriptions;
   /** @type {Map<string, Set<(event: any) => void>>} */
   #events = new Map();
-  /** @type {Set<Subscription>} */
-  #subscriptions = new Set();
-  /** @type {Map<string, Subscription[]>} */
-  #routes = new Map(); // by topic; a memo, emptied whenever a subscription comes or goes
   #wasLate = false;
   #isChanged = false; // the subscriptions are to be told to the server
 
@@ -117,7 +113,7 @@ export class Fanline {
       onState: (event) => {
         logger?.debug("fanline:", event);
         this.#emit("state", event);
-        this.#review();
+        this.#subscriptions.review();
       },
       onClosed: (closed) => {
         signal?.removeEventListener("abort", abort);
@@ -132,6 +128,9 @@ export class Fanline {
     });
     this.#interests = new Interests(this.#options, this.#link, this.#place, (answer, patterns, since) =>
       this.#answers[answer.op]?.(answer, patterns, since),
+    );
+    this.#subscriptions = new Subscriptions(this.#link, this.#place, this.#topics, (event) =>
+      this.#emit("subscription", event),
     );
     if (typeof url !== "function") this.#resolve(url);
     signal?.addEventListener("abort", abort);
@@ -156,7 +155,7 @@ export class Fanline {
 
   /** What those know of it that it shares its connection with. @internal */
   get shared() {
-    return { place: this.#place, interests: this.#interests, delays: this.#delays };
+    return { place: this.#place, interests: this.#interests, delays: this.#topics.delays };
   }
 
   /**
@@ -190,8 +189,7 @@ export class Fanline {
       if (wrong) throw new TypeError(wrong);
     }
     const subscription = new Subscription(patterns, this.#interests.use(patterns), handler, (it) => this.#end(it), signal, onEnd);
-    this.#subscriptions.add(subscription);
-    this.#routes.clear();
+    this.#subscriptions.begin(subscription);
     for (const [frame, text] of this.#topics.told(patterns)) guard(handler, frame, false, text);
     if (this.state === "closed" || signal?.aborted) subscription.unsubscribe();
     this.#change();
@@ -259,7 +257,7 @@ export class Fanline {
 
   /** How much later than received the server sends messages of `topic`, in ms; 0 if they are live. @param {string} topic */
   delayOf(topic) {
-    return Object.entries(this.#delays).find(([pattern]) => covers([pattern], topic))?.[1] ?? 0;
+    return this.#topics.delayOf(topic);
   }
 
   /** Whether values of `topic` are older than the feed's by intention. @param {string} topic */
@@ -269,7 +267,7 @@ export class Fanline {
 
   /** The longest delay of any topic, in ms; 0 if all are live. */
   get delay() {
-    return Math.max(0, ...Object.values(this.#delays));
+    return Math.max(0, ...Object.values(this.#topics.delays));
   }
 
   /**
@@ -379,18 +377,13 @@ export class Fanline {
       const { late_ms = LATE_MS + paceOf(this.#options) } = this.#options;
       this.#clock.late_ms = late_ms + (this.#link.rung?.late_ms?.(this.#options) ?? 0);
       if (this.#interests.tell()) this.#topics.retain([...this.#interests.keys()]);
-      this.#review();
+      this.#subscriptions.review();
     });
   }
 
   /** @param {Subscription} subscription @param {any} [error] */
   #end(subscription, error) {
-    if (!this.#subscriptions.delete(subscription)) return;
-    this.#routes.clear();
-    for (const it of subscription.interests) it.users -= 1;
-    subscription.onEnd?.(error);
-    this.#turn(subscription, "ended", error?.message);
-    this.#change();
+    if (this.#subscriptions.end(subscription, error)) this.#change();
   }
 
   // -- messages
@@ -427,19 +420,12 @@ export class Fanline {
     this.#emit("late", { late, age_ms: this.age });
   }
 
-  /** The subscriptions that get what comes of a topic. @param {string} topic */
-  #routeOf(topic) {
-    const known = this.#routes.get(topic) ?? [...this.#subscriptions].filter(({ patterns }) => covers(patterns, topic));
-    this.#routes.set(topic, known);
-    return known;
-  }
-
   /** @param {Frame} frame @param {string} text */
   #onFrame(frame, text) {
     const { topic, offset } = frame;
     this.messages += 1;
     this.#place.advance(offset);
-    const route = this.#routeOf(topic);
+    const route = this.#subscriptions.of(topic);
     if (!route.length) return; // was on its way while its pattern was given back
     if (!this.#topics.take(frame, text, this.#link.number)) return;
     this.#mark(topic);
@@ -451,12 +437,7 @@ export class Fanline {
     const isNew = this.#topics.tell(topic, trouble);
     const interest = this.#interests.get(topic);
     if (interest && (refusal || interest.isInForce)) interest.refusal = refusal;
-    if (isNew || refusal) this.#review(this.#routeOf(topic));
-  }
-
-  /** @param {number | Record<string, number>} [delay_ms] of all topics, or by pattern */
-  #delay(delay_ms = 0) {
-    this.#delays = typeof delay_ms === "number" ? { ">": delay_ms } : delay_ms;
+    if (isNew || refusal) this.#subscriptions.review(this.#subscriptions.of(topic));
   }
 
   /** @type {Record<string, (message: any, patterns?: string[], since?: string) => void>} by `op`; `patterns` were asked for */
@@ -465,7 +446,7 @@ export class Fanline {
     __proto__: null,
     welcome: (message) => {
       this.simulated = message.simulated === true;
-      if (message.delay_ms !== null) this.#delay(message.delay_ms); // null: not said
+      if (message.delay_ms !== null) this.#topics.delay(message.delay_ms); // null: not said
       this.#topics.forgive();
       if (this.#place.greeted(message)) this.#topics.clear();
       this.#link.welcomed(message.heartbeat_ms);
@@ -473,20 +454,20 @@ export class Fanline {
     },
     authenticated: (message) => {
       this.identity = message;
-      this.#delay(message.delay_ms ?? this.#delays);
+      this.#topics.delay(message.delay_ms ?? this.#topics.delays);
       this.#link.token?.taken(message.expires_ms);
     },
     token_expiring: () => this.#link.token?.renew(),
     delayed: (message) => {
-      this.#delay(message.delay_ms);
-      this.#review();
+      this.#topics.delay(message.delay_ms);
+      this.#subscriptions.review();
     },
     view: (message) => {
-      this.#delay(message.delay_ms);
+      this.#topics.delay(message.delay_ms);
       if (this.#place.turn(message)) this.#topics.clear();
       this.#topics.forgive(); // the state of the view follows
       this.#emit("view", message);
-      this.#review();
+      this.#subscriptions.review();
     },
     subscribed: ({ topics = [], offset, forbidden }, patterns = topics, since) => {
       this.#interests.confirm(patterns);
@@ -495,7 +476,7 @@ export class Fanline {
     },
     unsubscribed: ({ forbidden = [] }) => {
       this.#interests.refuse(forbidden, "forbidden");
-      this.#review();
+      this.#subscriptions.review();
     },
     heartbeat: ({ offset }) => this.#place.advance(offset, offset >= this.#place.liveAfter),
     skipped: (message) => {
@@ -526,7 +507,7 @@ export class Fanline {
       const topics = patterns?.filter((pattern) => !this.#interests.get(pattern)?.isInForce);
       this.#interests.refuse(topics ?? [], message.code);
       this.#error({ ...message, topics });
-      this.#review();
+      this.#subscriptions.review();
     },
   };
 
@@ -545,37 +526,9 @@ export class Fanline {
     if (isOfTopic) this.#mark(topics[0], trouble, refusal);
     else {
       this.#topics.note(topics, trouble);
-      this.#review();
+      this.#subscriptions.review();
     }
     this.#emit(op, message);
-  }
-
-  // -- what is told to the user
-
-  /** Looks at the states of subscriptions. @param {Iterable<Subscription>} subscriptions */
-  #review(subscriptions = this.#subscriptions) {
-    for (const it of subscriptions) this.#turn(it, ...this.#stateOf(it));
-  }
-
-  /** @param {Subscription} it @returns {[SubscriptionState, string?]} */
-  #stateOf(it) {
-    const { interests, patterns } = it;
-    const [{ refusal }] = interests;
-    if (refusal && interests.every(({ refusal }) => refusal)) return ["refused", refusal];
-    const isInForce = interests.every(({ isInForce, refusal }) => isInForce || refusal);
-    it.wasInForce ||= isInForce;
-    if (!it.wasInForce) return ["pending"];
-    if (this.state !== "open") return ["stale", "not connected"];
-    if (!isInForce || this.#place.isReplaying) return ["stale", "catching up"];
-    if (patterns.every((pattern) => this.isStale(pattern))) return ["stale", this.#topics.trouble(patterns[0])];
-    return [patterns.some((pattern) => this.isDelayed(pattern)) ? "delayed" : "live"];
-  }
-
-  /** @param {Subscription} subscription @param {SubscriptionState} state @param {string} [reason] */
-  #turn(subscription, state, reason = "") {
-    if (subscription.state === "ended" || (state === subscription.state && reason === subscription.reason)) return;
-    [subscription.state, subscription.reason] = [state, reason];
-    this.#emit("subscription", { subscription, state, reason });
   }
 
   /** @param {string} name @param {any} event */

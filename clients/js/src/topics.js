@@ -1,6 +1,6 @@
 /**
- * What is known of each topic: its newest frame, what a late subscription gets of it, and whether the server calls it stale.
- * Part of `fanline.js`.
+ * What is known of each topic: its newest frame, what a late subscription gets of it, whether the server calls it stale, and how
+ * much later than received it sends it. Part of `fanline.js`.
  *
  * The feed's state and a topic's own are apart: what is live again as a feed may still be silent as a topic.
  *
@@ -21,6 +21,8 @@ const CHANGES_MAX = 1000;
 
 /** By name, of topics that a subscription covers. @extends {Map<string, Topic>} */
 export class Topics extends Map {
+  /** In ms by pattern, of which the first that matches counts. @type {Record<string, number>} */
+  delays = {};
   /** @type {{pattern: string, trouble?: string}[]} */
   #notices = []; // of the feed: the newest that matches a topic decides
 
@@ -76,6 +78,16 @@ export class Topics extends Map {
   /** Why values of the topic may be outdated; empty if they are not. @param {string} topic */
   trouble(topic) {
     return this.get(topic)?.trouble ?? this.#notices.findLast(({ pattern }) => matches(pattern, topic))?.trouble ?? "";
+  }
+
+  /** @param {number | Record<string, number>} [delay_ms] of all topics, or by pattern */
+  delay(delay_ms = 0) {
+    this.delays = typeof delay_ms === "number" ? { ">": delay_ms } : delay_ms;
+  }
+
+  /** @param {string} topic */
+  delayOf(topic) {
+    return Object.entries(this.delays).find(([pattern]) => covers([pattern], topic))?.[1] ?? 0;
   }
 
   /** Nothing is known any more of topics that no pattern covers. @param {string[]} patterns */
