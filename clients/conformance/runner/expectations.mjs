@@ -24,6 +24,7 @@ export async function expectations(run, { expect, ...members }, as) {
   if (expect === "count") return expectCount(run, members, as);
   if (expect === "jitter") return expectJitter(run, members);
   if (expect === "spread") return expectSpread(run, members);
+  if (expect === "next") return expectNext(run, members, as);
   if (expect === "shown") return expectRecord(run, run.server.credentials.shown, "shown", members);
   if (RECORDS[expect]) return expectRecord(run, run.server[RECORDS[expect]], expect, members);
   if (EVENTS.includes(expect)) return expectEvent(run, expect, members, as);
@@ -80,6 +81,24 @@ async function expectEvent(run, kind, { subscription, ...wanted }, as) {
     () => `expected the ${kind} ${shown(wanted)}, found ${seen.length ? shown(seen.map(brief)) : "none"}; ${context(run, record)}`,
   );
   if (kind === "question") run.question = found;
+}
+
+/** The next event of the kind that has these members has the others, too. */
+async function expectNext(run, { of, has, ...wanted }, as) {
+  const record = run.record(as);
+  const queue = record.untaken(of, wanted.subscription);
+  const told = (found) => `expected that the next ${of} ${shown(wanted)} has ${shown(has)}, found ${shown(found)}; ${context(run, record)}`;
+  const found = await run.until(
+    () => {
+      while (queue.length) {
+        const event = queue.shift();
+        if (fits(event, wanted)) return event;
+      }
+      return undefined;
+    },
+    () => told(undefined),
+  );
+  if (!fits(found, has)) throw new Failure(told(brief(found)));
 }
 
 const taken = new WeakMap();

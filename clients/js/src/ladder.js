@@ -1,5 +1,5 @@
 /**
- * Which transport to use: the best one that works here. Part of `watch.js`.
+ * Which transport to use: the best one that works here. Loaded by `watch.js` when the first one does not work.
  *
  * A rung has worked when a message of the server was received on it. One that fails before, that stays mute, or that dies
  * again and again soon after, is left for the next; after the last comes the first again. While a lower rung is used, the
@@ -88,7 +88,7 @@ export class Ladder {
     if (link.state !== "open") this.stop();
     if (wasStable && !isMute) return this.#lasted();
     // While the ladder was loaded a connection may have opened: then this way works.
-    if (!isBroken || this.#rungs.length < 2 || link.state === "open" || !this.failed(at, isMute, wasOpen)) return;
+    if (!isBroken || link.state === "open" || !this.failed(at, isMute, wasOpen)) return;
     // Another attempt there would stay mute for as long again.
     if (isMute && at === link.at && link.state === "connecting") link.lose("another transport is tried", { retry_ms: 0 });
     if (link.state === "waiting") link.hurry();

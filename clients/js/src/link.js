@@ -225,7 +225,7 @@ export class Link {
     const number = (this.number += 1);
     const { connect_deadline_ms, rung_deadline_ms, token_deadline_ms, clock, transports } = this.#options;
     const isCurrent = () => number === this.number && this.state === "connecting";
-    [this.goodbye, this.openedAt, this.#isDialled, this.at] = [undefined, NaN, false, this.watch?.ladder.at ?? 0];
+    [this.goodbye, this.openedAt, this.#isDialled, this.at] = [undefined, NaN, false, this.watch?.ladder?.at ?? 0];
     this.heardAt = clock();
     this.expect(2 * token_deadline_ms);
     this.#go(transition);
@@ -264,8 +264,8 @@ export class Link {
     const kept = recall(this.key);
     const isHere = typeof first !== "string";
     if (isHere && !this.at && !kept) return first;
-    const watch = await this.#watcher();
-    if (watch) return watch.ladder.rung((this.at = watch.ladder.begin(kept)));
+    const ladder = await (await this.#watcher())?.others();
+    if (ladder) return ladder.rung((this.at = ladder.begin(kept)));
     if (isHere) return first;
     throw new Error(`the transport ${first} cannot be loaded`);
   }

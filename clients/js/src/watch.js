@@ -8,7 +8,6 @@
  * @module watch
  */
 
-import { Ladder } from "./ladder.js";
 import { RoundTrips } from "./round_trips.js";
 
 const BEAT_MS = 1_000;
@@ -24,7 +23,7 @@ const SILENT_MS_MAX = 4_000;
 export class Watch {
   /** What is done when something happens to the connection or to the page. @type {Record<Happening, (failure?: any) => void>} */
   happens;
-  /** Knows other transports. */
+  /** Knows other transports, if one was needed. @type {import("./ladder.js").Ladder | undefined} */
   ladder;
   #link;
   #options;
@@ -42,10 +41,9 @@ export class Watch {
     this.#options = options;
     this.#owner = owner;
     this.#roundTrips = new RoundTrips(owner.clock);
-    this.ladder = new Ladder(link, options, owner);
     const [wake, suspend] = [() => this.#wake(), () => link.lose("the page is suspended", { retry_ms: Infinity })];
     this.happens = {
-      ...{ open: () => this.#open(), loss: (failure) => this.ladder.lost(failure), end: () => this.#end() },
+      ...{ open: () => this.#open(), loss: (failure) => this.#lost(failure), end: () => this.#end() },
       ...{ online: wake, offline: () => this.#doubt(), pageshow: wake, pagehide: suspend },
       ...{ freeze: suspend, resume: wake, visibilitychange: () => this.#look() },
     };
@@ -56,15 +54,32 @@ export class Watch {
   #open() {
     const { state, heartbeat_ms, rung } = this.#link;
     if (state !== "open") return;
-    this.ladder.worked();
+    this.ladder?.worked();
     this.#beatEvery(Math.min(BEAT_MS, heartbeat_ms / 2));
     if (rung?.duplex) this.#owner.clock.silent_ms = SILENT_MS_MAX;
     this.#ping();
   }
 
+  /** Loads what knows other transports; undefined where it cannot be had. Then the next who needs it tries again. */
+  async others() {
+    try {
+      const { Ladder } = await import("./ladder.js");
+      return (this.ladder ??= new Ladder(this.#link, this.#options, this.#owner));
+    } catch (error) {
+      this.#owner.onError({ op: "error", code: "not_loaded", message: String(error) });
+      return undefined;
+    }
+  }
+
+  /** @param {Failure} failure */
+  async #lost(failure) {
+    if (!this.ladder && failure.isBroken && this.#options.transports.length > 1) await this.others();
+    this.ladder?.lost(failure);
+  }
+
   #end() {
     clearInterval(this.#timer);
-    this.ladder.stop();
+    this.ladder?.stop();
   }
 
   /** @param {number} ms */
@@ -109,7 +124,7 @@ export class Watch {
   #wake() {
     if (!this.#link.goodbye) this.#link.dial();
     this.#probe();
-    this.ladder.hurry();
+    this.ladder?.hurry();
   }
 
   #look() {

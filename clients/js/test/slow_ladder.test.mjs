@@ -1,5 +1,5 @@
 /**
- * The ladder is loaded once a connection has come or failed, maybe over a network that has just failed: it may come late, or
+ * The ladder is loaded when the first transport has failed, over the network that has just failed: it may come late, or
  * never. Here it comes when a test says so.
  */
 
