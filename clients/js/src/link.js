@@ -126,10 +126,9 @@ export class Link {
     this.heartbeat_ms = heartbeat_ms || HEARTBEAT_MS;
     this.#owner.clock.silent_ms = 2 * this.heartbeat_ms;
     this.expect(2 * this.heartbeat_ms);
-    if (this.state === "connecting") {
-      this.openedAt = this.#options.clock();
-      this.#go("welcome");
-    }
+    if (this.state !== "connecting") return;
+    this.openedAt = this.#options.clock();
+    this.#go("welcome");
     this.#supervise("open");
   }
 

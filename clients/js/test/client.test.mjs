@@ -448,6 +448,22 @@ test("a pattern is given back when its last user leaves; a late user gets what i
   assert.deepEqual(client.topics, []);
 });
 
+test("a subscription that a handler ends while others are told stays ended", async () => {
+  const { client } = await open(["a"]);
+  const states = [];
+  const second = client.subscribe("b", () => {});
+  const third = client.subscribe("c", () => {});
+  client.on("subscription", ({ subscription, state }) => {
+    states.push([subscription.patterns[0], state]);
+    if (subscription === second && state === "live") third.unsubscribe();
+  });
+  sockets[0].welcomes();
+  await settled();
+  sockets[0].answers(2);
+  assert.deepEqual(states, [["b", "live"], ["c", "ended"]]);
+  assert.equal(third.state, "ended");
+});
+
 test("latency is measured on the server's clock", async () => {
   const { client } = await open();
   const [socket] = sockets;
