@@ -12,7 +12,7 @@ import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { createInterface } from "node:readline";
 import { after, before, test } from "node:test";
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { gzipSync } from "node:zlib";
 
 import { build } from "esbuild";
@@ -73,6 +73,35 @@ test("each part is as small as docs/CLIENT.md says, and so is everything", async
   }
   assert.ok(all <= ALL_BYTES_MAX, `expected at most ${ALL_BYTES_MAX} bytes in all, found ${all}`);
 });
+
+for (const [what, splitting] of [["in several files loads its parts from beside it", true], ["of one file has all parts", false]]) {
+  test(`a bundle ${what}`, async () => {
+    const outdir = join(folder, `bundle-${splitting}`);
+    const entryPoints = [join(folder, "project/node_modules/fanline/src/fanline.js")];
+    await build({ entryPoints, bundle: true, minify: true, splitting, format: "esm", target: "es2022", outdir });
+    writeFileSync(join(outdir, "package.json"), JSON.stringify({ type: "module" }));
+    const { connect } = await import(pathToFileURL(join(outdir, "fanline.js")).href);
+    let heard;
+    const pinged = new Promise((resolve) => (heard = resolve));
+    class Socket {
+      readyState = 1;
+      constructor() {
+        queueMicrotask(() => {
+          this.onopen();
+          this.onmessage({ data: JSON.stringify({ op: "welcome", epoch: "e", offset: 0, ts: Date.now(), heartbeat_ms: 15_000 }) });
+        });
+      }
+      send(text) {
+        if (JSON.parse(text).op === "ping") heard(text);
+      }
+      close() {}
+    }
+    const client = connect("ws://host/v1/ws", { WebSocket: Socket });
+    client.on("error", heard);
+    assert.match(await pinged, /ping/, "what watches over connections was loaded");
+    client.close();
+  });
+}
 
 test("there is no dependency", () => {
   const { dependencies } = JSON.parse(readFileSync(join(HERE, "package.json"), "utf8"));
