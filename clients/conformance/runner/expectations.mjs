@@ -23,6 +23,8 @@ export async function expectations(run, { expect, ...members }, as) {
   if (expect === "look") return expectLook(run, members, as);
   if (expect === "count") return expectCount(run, members, as);
   if (expect === "jitter") return expectJitter(run, members);
+  if (expect === "spread") return expectSpread(run, members);
+  if (expect === "next") return expectNext(run, members, as);
   if (expect === "shown") return expectRecord(run, run.server.credentials.shown, "shown", members);
   if (RECORDS[expect]) return expectRecord(run, run.server[RECORDS[expect]], expect, members);
   if (EVENTS.includes(expect)) return expectEvent(run, expect, members, as);
@@ -81,6 +83,24 @@ async function expectEvent(run, kind, { subscription, ...wanted }, as) {
   if (kind === "question") run.question = found;
 }
 
+/** The next event of the kind that has these members has the others, too. */
+async function expectNext(run, { of, has, ...wanted }, as) {
+  const record = run.record(as);
+  const queue = record.untaken(of, wanted.subscription);
+  const told = (found) => `expected that the next ${of} ${shown(wanted)} has ${shown(has)}, found ${shown(found)}; ${context(run, record)}`;
+  const found = await run.until(
+    () => {
+      while (queue.length) {
+        const event = queue.shift();
+        if (fits(event, wanted)) return event;
+      }
+      return undefined;
+    },
+    () => told(undefined),
+  );
+  if (!fits(found, has)) throw new Failure(told(brief(found)));
+}
+
 const taken = new WeakMap();
 
 async function expectRecord(run, entries, kind, wanted) {
@@ -134,6 +154,15 @@ async function expectCount(run, { of, is, at_most = is ?? Infinity, at_least = i
   if (found > at_most || found < at_least) {
     throw new Failure(`expected ${at_least} to ${at_most} times ${of} ${shown(wanted)}, found ${found}; ${context(run, run.record(as))}`);
   }
+}
+
+/** The next so many of the kind take at least so long in all, from the first to the last. */
+async function expectSpread(run, { of, count, ms }) {
+  const entries = run.server[RECORDS[of]];
+  const begin = entries.length;
+  await run.until(() => entries.length >= begin + count, () => `expected ${count} times ${of}, found ${entries.length - begin}; ${context(run, run.record())}`);
+  const took = entries[begin + count - 1].at - entries[begin].at;
+  if (took < ms) throw new Failure(`expected that ${count} times ${of} take ${ms} ms at least, found ${took} ms; ${context(run, run.record())}`);
 }
 
 /** Of so many delays, all under one bound, the shortest is well below the longest. */

@@ -37,7 +37,8 @@ import { openEvents, openWebSocket } from "./streams.mjs";
  * @property {{code: number, reason?: string}} [close] closed instead of welcomed
  * @property {object} [welcome] members of the welcome
  * @property {"welcome"|"subscribed"} [mute_after]
- * @property {number} [cut_after_ms] reset after this time
+ * @property {number} [cut_after_ms] reset after this time; what the client has not read by then is lost to it
+ * @property {number} [fin_after_ms] ended after this time, without a close frame: the client reads all that was sent
  * @property {true} [drip] byte by byte
  * @property {number} [buffer_bytes] in blocks of this size, as a proxy with a buffer has it
  */

@@ -12,17 +12,17 @@
  * @module fanline
  */
 
+import { Clock } from "./clock.js";
 import { AskError, Unauthorized } from "./errors.js";
-import { Freshness } from "./freshness.js";
-import { isHidden, Link } from "./link.js";
+import { Interests } from "./interests.js";
+import { Link } from "./link.js";
 import { TRANSITIONS } from "./machine.js";
-import { complete } from "./options.js";
-import { checkPattern, covers, matches } from "./pattern.js";
+import { complete, paceOf } from "./options.js";
+import { checkPattern, matches } from "./pattern.js";
 import { Place } from "./place.js";
-import { ServerClock } from "./server_clock.js";
-import { Staleness } from "./staleness.js";
 import { Subscription } from "./subscription.js";
-import { Values } from "./values.js";
+import { Subscriptions } from "./subscriptions.js";
+import { Topics } from "./topics.js";
 
 export { AskError, checkPattern, matches, TRANSITIONS, Unauthorized };
 
@@ -74,85 +74,65 @@ export class Fanline {
   /** Resolves when the client has ended, with why. @type {Promise<Closed>} */
   closed;
 
-  /** @type {Record<string, number>} */
-  #delays = {}; // ms by pattern, of which the first that matches counts
-  #address;
   #options;
   /** @type {(text: string) => any} */
   #parse = JSON.parse;
   #link;
+  #clock;
+  #place = new Place(() => this.#subscriptions.review());
+  #topics = new Topics();
+  #interests;
+  #subscriptions;
   /** @type {Map<string, Set<(event: any) => void>>} */
   #events = new Map();
-  /** @type {Set<Subscription>} */
-  #subscriptions = new Set();
-  /** @type {Map<string, number>} */
-  #wanted = new Map(); // pattern -> how many subscriptions use it
-  /** @type {Map<string, Subscription[]>} */
-  #routes = new Map(); // by topic; a memo, emptied whenever a subscription comes or goes
-  #values = new Values();
-  #staleness = new Staleness();
-  #serverClock = new ServerClock();
-  #freshness = new Freshness(LATE_MS);
-  /** @type {Map<any, (answer: any) => void>} */
-  #asks = new Map(); // by id: commands to the feed without an answer
   #wasLate = false;
-  #nextId = 1;
   #isChanged = false; // the subscriptions are to be told to the server
-  #hasLeft = false; // some are not there any more
-  /** @type {Map<number, {patterns: string[], since?: string}>} */
-  #pending = new Map(); // by id: subscribe commands without an answer
-  /** @type {Set<string>} */
-  #sent = new Set(); // patterns asked for on this connection
-  /** @type {Set<string>} */
-  #inForce = new Set(); // those of them that the server has confirmed
-  /** @type {Map<string, string>} */
-  #refusals = new Map(); // pattern or topic -> why it is not in force, or not sent by the feed
-  #pace = 0; // that the server knows, in ms
-  #place = new Place(() => this.#review());
 
   /** @param {Address | (() => Address | Promise<Address>)} url @param {Options} options */
   constructor(url, options) {
-    this.#address = url;
     this.#options = complete(options);
-    const { since, signal, logger } = this.#options;
+    const { clock, logger, numbers, signal, since } = this.#options;
+    this.#clock = new Clock(clock);
     if (since) this.#place.resume(since);
     /** @type {(closed: Closed) => void} */
     let resolve;
     this.closed = new Promise((it) => (resolve = it));
-    if (typeof url !== "function") this.#resolve(url);
+    const abort = () => this.close();
     this.#link = new Link(this.#options, {
+      clock: this.#clock,
       url: async () => {
-        if (options.numbers === "exact") this.#parse = (await import("./numbers.js")).parseExact;
+        if (numbers === "exact") this.#parse = (await import("./numbers.js")).parseExact;
         return this.#resolve(typeof url === "function" ? await url() : url);
       },
-      onOpen: (token) => this.#open(token),
-      onToken: (token) => this.#show(token),
+      onOpen: () => this.#interests.open(),
       onText: (text) => this.#receive(text),
-      onLost: (cursor) => this.#lost(cursor),
+      onLost: (cursor) => {
+        this.#place.lost(this.#interests.inForce, cursor);
+        this.#interests.lost();
+      },
       onState: (event) => {
         logger?.debug("fanline:", event);
         this.#emit("state", event);
-        this.#review();
+        this.#subscriptions.review();
       },
       onClosed: (closed) => {
         signal?.removeEventListener("abort", abort);
         const error = closed.terminal ? new Error(`closed: ${closed.reason} (${closed.code})`) : undefined;
-        for (const subscription of [...this.#subscriptions]) this.#end(subscription, error);
+        for (const subscription of this.#subscriptions) this.#end(subscription, error);
         resolve(closed);
       },
-      probe: (token) => [
-        { op: "auth", token },
-        { op: "subscribe", topics: [...this.#wanted.keys()].slice(0, 1), since: this.cursor },
-      ],
-      onPing: () => this.#ping(),
+      onError: (error) => this.#error(error),
       onBeat: () => this.#judge(),
-      onDoubt: () => {
-        this.#freshness.doubt(this.now());
-        this.#judge();
-      },
       onLook: () => this.#change(),
+      probe: () => ({ op: "subscribe", topics: [...this.#interests.keys()].slice(0, 1), since: this.cursor }),
     });
-    const abort = () => this.close();
+    this.#interests = new Interests(this.#options, this.#link, this.#place, (answer, patterns, since) =>
+      this.#answers[answer.op]?.(answer, patterns, since),
+    );
+    this.#subscriptions = new Subscriptions(this.#link, this.#place, this.#topics, (event) =>
+      this.#emit("subscription", event),
+    );
+    if (typeof url !== "function") this.#resolve(url);
     signal?.addEventListener("abort", abort);
     if (signal?.aborted) this.close();
     else this.#link.start();
@@ -175,7 +155,7 @@ export class Fanline {
 
   /** What those know of it that it shares its connection with. @internal */
   get shared() {
-    return { place: this.#place, wanted: this.#wanted, inForce: this.#inForce, delays: this.#delays };
+    return { place: this.#place, interests: this.#interests, delays: this.#topics.delays };
   }
 
   /**
@@ -201,8 +181,19 @@ export class Fanline {
    * @param {Handler<DataOf<Topics, Pattern>>} handler
    * @param {{signal?: AbortSignal}} [options] `signal` ends the subscription
    */
-  subscribe(topics, handler, options) {
-    return this.#subscribe(topics, handler, options?.signal);
+  subscribe(topics, handler, options = {}) {
+    const { signal, onEnd } = /** @type {import("./subscription.js").Ending} */ (options);
+    const patterns = [.../** @type {Set<string>} */ (new Set([topics].flat()))];
+    for (const pattern of patterns) {
+      const wrong = checkPattern(pattern);
+      if (wrong) throw new TypeError(wrong);
+    }
+    const subscription = new Subscription(patterns, this.#interests.use(patterns), handler, (it) => this.#end(it), signal, onEnd);
+    this.#subscriptions.begin(subscription);
+    for (const [frame, text] of this.#topics.told(patterns)) guard(handler, frame, false, text);
+    if (this.state === "closed" || signal?.aborted) subscription.unsubscribe();
+    this.#change();
+    return subscription;
   }
 
   /**
@@ -214,33 +205,8 @@ export class Fanline {
    *   that is busy: `latest` (the newest frame of each topic; default), a number of frames, or `all`
    * @returns {AsyncGenerator<Frame<DataOf<Topics, Pattern>>, void, void>}
    */
-  async *frames(topics, { buffer = "latest", signal } = {}) {
-    const { Frames } = await import("./frames.js");
-    const frames = new Frames(buffer);
-    const push = (/** @type {Frame} */ frame) => frames.push(frame);
-    const subscription = this.#subscribe(topics, push, signal, (error) => frames.end(error));
-    try {
-      for (let frame; (frame = await frames.next()); ) yield frame;
-    } finally {
-      subscription.unsubscribe();
-    }
-  }
-
-  /** @param {string | readonly string[]} topics @param {Handler} handler @param {AbortSignal} [signal] @param {(error?: any) => void} [onEnd] */
-  #subscribe(topics, handler, signal, onEnd) {
-    const patterns = [...new Set([topics].flat())];
-    for (const pattern of patterns) {
-      const wrong = checkPattern(pattern);
-      if (wrong) throw new TypeError(wrong);
-    }
-    const subscription = new Subscription(patterns, handler, (it) => this.#end(it), signal, onEnd);
-    this.#subscriptions.add(subscription);
-    this.#routes.clear();
-    for (const pattern of patterns) this.#wanted.set(pattern, (this.#wanted.get(pattern) ?? 0) + 1);
-    for (const [frame, text] of this.#values.of(patterns)) guard(handler, frame, false, text);
-    if (this.state === "closed" || signal?.aborted) subscription.unsubscribe();
-    this.#change();
-    return subscription;
+  async *frames(topics, options) {
+    yield* (await import("./frames.js")).framesOf(this, topics, options);
   }
 
   /** At most one update per topic and so many ms from now on, the newest; 0 for every frame. @param {number} every_ms */
@@ -256,14 +222,14 @@ export class Fanline {
 
   /** Whether the newest value received of `topic` is still what the feed says. @param {string} topic */
   isCurrent(topic) {
-    const known = this.#values.get(topic);
-    if (this.state !== "open" || !known || this.isStale(topic) || this.isLate) return false;
+    const known = this.#topics.get(topic);
+    if (this.state !== "open" || !known?.frame || this.isStale(topic) || this.isLate) return false;
     return this.#place.caughtUp || (known.connection === this.#link.number && !this.#place.isReplaying);
   }
 
   /** Whether the server has said that values of `topic` may be outdated, or that it is refused. @param {string} topic */
   isStale(topic) {
-    return this.#staleness.reason(topic) !== "";
+    return this.#topics.trouble(topic) !== "";
   }
 
   /**
@@ -271,27 +237,27 @@ export class Fanline {
    * or the line cannot keep up, or was frozen), or the server was not heard for 4 s although it was asked.
    */
   get isLate() {
-    return this.#freshness.isLate(this.now());
+    return this.#clock.isLate;
   }
 
   /** Whether the server was not heard for 4 s although it was asked, or the browser says that there is no network. */
   get isSilent() {
-    return this.#freshness.isSilent(this.now());
+    return this.#clock.isSilent;
   }
 
   /** How late the newest message was when it was read, in ms by the server's clock. */
   get lateness() {
-    return this.#freshness.lateness;
+    return this.#clock.lateness;
   }
 
   /** Milliseconds since the server said the newest thing that this client knows; NaN before the first. */
   get age() {
-    return this.#freshness.age(this.now());
+    return this.#clock.age;
   }
 
   /** How much later than received the server sends messages of `topic`, in ms; 0 if they are live. @param {string} topic */
   delayOf(topic) {
-    return Object.entries(this.#delays).find(([pattern]) => covers([pattern], topic))?.[1] ?? 0;
+    return this.#topics.delayOf(topic);
   }
 
   /** Whether values of `topic` are older than the feed's by intention. @param {string} topic */
@@ -301,7 +267,7 @@ export class Fanline {
 
   /** The longest delay of any topic, in ms; 0 if all are live. */
   get delay() {
-    return Math.max(0, ...Object.values(this.#delays));
+    return Math.max(0, ...Object.values(this.#topics.delays));
   }
 
   /**
@@ -311,12 +277,12 @@ export class Fanline {
    * @returns {Frame<DataOf<Topics, Topic>> | undefined}
    */
   latest(topic) {
-    return this.#values.get(topic)?.frame;
+    return this.#topics.get(topic)?.frame;
   }
 
   /** Topics of which a value is known. @returns {string[]} */
   get topics() {
-    return [...this.#values.keys()];
+    return [...this.#topics].filter(([, { frame }]) => frame).map(([topic]) => topic);
   }
 
   /** Whether everything that this client missed, if anything, has arrived. */
@@ -326,12 +292,12 @@ export class Fanline {
 
   /** This client's clock minus the server's in ms; NaN before the first welcome. Good to half of `roundTrip`. */
   get clockOffset() {
-    return this.#serverClock.offset;
+    return this.#clock.offset;
   }
 
   /** Shortest recent round trip to the server in ms; NaN before the first answer to a ping. */
   get roundTrip() {
-    return this.#serverClock.roundTrip;
+    return this.#clock.roundTrip;
   }
 
   /** This client's clock: milliseconds since the Unix epoch. */
@@ -346,7 +312,7 @@ export class Fanline {
 
   /** Ends a wait for the next attempt at once. */
   reconnect() {
-    this.#link.reconnect();
+    this.#link.dial();
   }
 
   /** Ends everything; a closed client is not used again. */
@@ -382,14 +348,10 @@ export class Fanline {
   // -- commands
 
   /** @param {{op: string} & Record<string, any>} command */
-  async #ask({ op, ...members }) {
+  async #ask(command) {
     if (this.state !== "open") throw new AskError("not_connected", `expected an open connection, found it ${this.state}`);
-    const answer = await new Promise((resolve) => {
-      const id = this.#nextId++;
-      this.#asks.set(id, resolve);
-      this.#link.send({ op, id, ...members });
-    });
-    if (answer.op === "error") throw new AskError(answer.code, answer.message);
+    const answer = await new Promise((resolve) => this.#link.send(command, resolve));
+    if (answer.code) throw new AskError(answer.code, answer.message);
     return answer;
   }
 
@@ -398,45 +360,12 @@ export class Fanline {
     const url = new URL(address, globalThis.document?.baseURI);
     url.protocol = url.protocol.replace(/^http/, "ws");
     this.url = new URL(url);
+    const pace = paceOf(this.#options);
     const { policy } = this.#options;
-    this.#pace = this.#wantedPace;
     if (policy) url.searchParams.set("policy", policy);
-    if (this.#pace) url.searchParams.set("every", `${this.#pace}ms`);
+    if (pace) url.searchParams.set("every", `${pace}ms`);
+    this.#interests.pace = pace;
     return url;
-  }
-
-  get #wantedPace() {
-    const { every_ms = 0, hidden_every_ms = 0 } = this.#options;
-    return Math.max(every_ms, isHidden() ? hidden_every_ms : 0);
-  }
-
-  /** @param {string | undefined} token */
-  #show(token) {
-    if (token) this.#link.send({ op: "auth", id: this.#nextId++, token });
-  }
-
-  /** @param {string | undefined} token */
-  #open(token) {
-    const wanted = [...this.#wanted.keys()];
-    const resumed = this.#place.open(wanted);
-    this.#show(token);
-    this.#sendSubscribe(resumed, this.#place.since);
-    this.#sendSubscribe(wanted.filter((pattern) => !resumed.includes(pattern)));
-  }
-
-  /** @param {string[]} topics @param {string} [since] */
-  #sendSubscribe(topics, since) {
-    if (!topics.length) return;
-    const id = this.#nextId++;
-    const pace = this.#wantedPace;
-    const every_ms = pace === this.#pace ? undefined : pace;
-    this.#pace = pace;
-    this.#pending.set(id, { patterns: topics, since });
-    for (const pattern of topics) {
-      this.#sent.add(pattern);
-      this.#refusals.delete(pattern);
-    }
-    this.#link.send({ op: "subscribe", id, topics, since, every_ms });
   }
 
   /** The server is told at the end of this turn, of everything at once. */
@@ -445,51 +374,16 @@ export class Fanline {
     this.#isChanged = true;
     queueMicrotask(() => {
       this.#isChanged = false;
-      this.#tell();
-      this.#review();
+      const { late_ms = LATE_MS + paceOf(this.#options) } = this.#options;
+      this.#clock.late_ms = late_ms + (this.#link.rung?.late_ms?.(this.#options) ?? 0);
+      if (this.#interests.tell()) this.#topics.retain([...this.#interests.keys()]);
+      this.#subscriptions.review();
     });
-  }
-
-  #tell() {
-    const wanted = [...this.#wanted.keys()];
-    if (this.#hasLeft) {
-      this.#hasLeft = false;
-      this.#values.retain(wanted);
-      this.#staleness.retain((topic) => covers(wanted, topic));
-    }
-    const { late_ms = LATE_MS + this.#wantedPace } = this.#options;
-    this.#freshness.late_ms = late_ms + this.#link.late_ms;
-    if (!this.#link.isUsable) return;
-    const unused = [...this.#sent].filter((pattern) => !this.#wanted.has(pattern));
-    const given = unused.filter((pattern) => !this.#refusals.has(pattern));
-    for (const pattern of unused) for (const it of [this.#sent, this.#refusals, this.#inForce]) it.delete(pattern);
-    if (given.length) this.#link.send({ op: "unsubscribe", id: this.#nextId++, topics: given });
-    const fresh = wanted.filter((pattern) => !this.#sent.has(pattern));
-    // Naming a pattern again changes nothing but the pace.
-    if (!fresh.length && this.#wantedPace !== this.#pace) fresh.push(...[...this.#inForce].slice(0, 1));
-    this.#sendSubscribe(fresh);
   }
 
   /** @param {Subscription} subscription @param {any} [error] */
   #end(subscription, error) {
-    if (!this.#subscriptions.delete(subscription)) return;
-    this.#hasLeft = true;
-    this.#routes.clear();
-    for (const pattern of subscription.patterns) {
-      const users = (this.#wanted.get(pattern) ?? 0) - 1;
-      if (users) this.#wanted.set(pattern, users);
-      else this.#wanted.delete(pattern);
-    }
-    subscription.onEnd?.(error);
-    this.#turn(subscription, "ended", error?.message ?? "");
-    this.#change();
-  }
-
-  #ping() {
-    if (this.state !== "open") return;
-    const id = this.#nextId++;
-    this.#serverClock.asked(id, this.now());
-    this.#link.send({ op: "ping", id });
+    if (this.#subscriptions.end(subscription, error)) this.#change();
   }
 
   // -- messages
@@ -504,23 +398,19 @@ export class Fanline {
       return this.#error({ op: "error", code: "bad_json", message: "expected JSON, found something else" });
     }
     this.#hear(message);
-    const ask = this.#asks.get(message.id);
-    if (ask) {
-      this.#asks.delete(message.id);
-      ask(message);
-    } else if (message.op !== undefined) this.#answers[message.op]?.(message);
-    else if (message.topic && message.offset) this.#onFrame(message, text);
+    if (!this.#link.answered(message)) {
+      if (message.op !== undefined) this.#answers[message.op]?.(message);
+      else if (message.topic && message.offset) this.#onFrame(message, text);
+    }
     this.#judge();
   }
 
   /** What was said long ago and is repeated, as a current value is, tells nothing of how late this side is. @param {any} message */
   #hear({ op, offset, ts, age_ms = 0, topic, topics }) {
-    const now = this.now();
-    if (ts) this.#serverClock.heard(now, ts);
-    if (SAID_NOW.has(op)) this.#freshness.heard(now, ts ? ts + this.clockOffset : now - age_ms);
-    else if (ts && offset > this.#place.liveAfter) {
-      this.#freshness.heard(now, ts + this.delayOf(topic ?? topics?.[0] ?? "") + this.clockOffset);
-    }
+    const clock = this.#clock;
+    clock.read(ts);
+    if (SAID_NOW.has(op)) clock.heard(ts ? ts + clock.offset : clock.now() - age_ms);
+    else if (ts && offset > this.#place.liveAfter) clock.heard(ts + this.delayOf(topic ?? topics?.[0] ?? "") + clock.offset);
   }
 
   #judge() {
@@ -535,86 +425,60 @@ export class Fanline {
     const { topic, offset } = frame;
     this.messages += 1;
     this.#place.advance(offset);
-    let route = this.#routes.get(topic);
-    if (!route) {
-      route = [...this.#subscriptions].filter(({ patterns }) => covers(patterns, topic));
-      this.#routes.set(topic, route);
-    }
+    const route = this.#subscriptions.of(topic);
     if (!route.length) return; // was on its way while its pattern was given back
-    if (!this.#values.take(frame, text, this.#link.number)) return;
+    if (!this.#topics.take(frame, text, this.#link.number)) return;
     this.#mark(topic);
     for (const { handler, state } of route) if (state !== "ended") guard(handler, frame, offset > this.#place.liveAfter, text);
   }
 
   /** How one topic is doing, and why. @param {string} topic @param {string} [trouble] @param {string} [refusal] */
   #mark(topic, trouble, refusal) {
-    const changes = this.#staleness.tell(topic, trouble) || (this.#inForce.has(topic) && this.#refusals.has(topic));
-    if (refusal) this.#refusals.set(topic, refusal);
-    else if (this.#inForce.has(topic)) this.#refusals.delete(topic);
-    if (changes || refusal) this.#review(topic);
+    const isNew = this.#topics.tell(topic, trouble);
+    const interest = this.#interests.get(topic);
+    if (interest && (refusal || interest.isInForce)) interest.refusal = refusal;
+    if (isNew || refusal) this.#subscriptions.review(this.#subscriptions.of(topic));
   }
 
-  /** @param {number | Record<string, number>} [delay_ms] of all topics, or by pattern */
-  #delay(delay_ms = 0) {
-    this.#delays = typeof delay_ms === "number" ? { ">": delay_ms } : delay_ms;
-  }
-
-  /** Other offsets follow. */
-  #forget() {
-    this.#values.clear();
-    this.#staleness.retain(() => false);
-  }
-
-  /** @type {Record<string, (message: any) => void>} */
+  /** @type {Record<string, (message: any, patterns?: string[], since?: string) => void>} by `op`; `patterns` were asked for */
   #answers = {
     // @ts-ignore: what an object has by birth is no message
     __proto__: null,
     welcome: (message) => {
       this.simulated = message.simulated === true;
-      if (message.delay_ms !== null) this.#delay(message.delay_ms); // null: not said
-      this.#staleness.clear();
-      if (this.#place.greeted(message)) this.#forget();
+      if (message.delay_ms !== null) this.#topics.delay(message.delay_ms); // null: not said
+      this.#topics.forgive();
+      if (this.#place.greeted(message)) this.#topics.clear();
       this.#link.welcomed(message.heartbeat_ms);
-      this.#freshness.silent_ms = this.#link.silent_ms;
       this.#change();
-      this.#ping();
     },
     authenticated: (message) => {
       this.identity = message;
-      this.#delay(message.delay_ms ?? this.#delays);
-      this.#link.tokenTaken(message.expires_ms);
+      this.#topics.delay(message.delay_ms ?? this.#topics.delays);
+      this.#link.token?.taken(message.expires_ms);
     },
-    token_expiring: () => this.#link.renewToken(),
+    token_expiring: () => this.#link.token?.renew(),
     delayed: (message) => {
-      this.#delay(message.delay_ms);
-      this.#review();
+      this.#topics.delay(message.delay_ms);
+      this.#subscriptions.review();
     },
     view: (message) => {
-      this.#delay(message.delay_ms);
-      if (this.#place.turn(message)) this.#forget();
-      this.#staleness.clear(); // the state of the view follows
+      this.#topics.delay(message.delay_ms);
+      if (this.#place.turn(message)) this.#topics.clear();
+      this.#topics.forgive(); // the state of the view follows
       this.#emit("view", message);
-      this.#review();
+      this.#subscriptions.review();
     },
-    subscribed: ({ id, topics = [], offset, forbidden = [] }) => {
-      const command = this.#pending.get(id);
-      this.#pending.delete(id);
-      for (const pattern of command?.patterns ?? topics) {
-        if (this.#sent.has(pattern)) this.#inForce.add(pattern);
-        this.#refusals.delete(pattern);
-      }
-      this.#forbid(forbidden);
-      this.#place.answered(offset, command?.since);
-      this.#review();
+    subscribed: ({ topics = [], offset, forbidden }, patterns = topics, since) => {
+      this.#interests.confirm(patterns);
+      this.#place.answered(offset, since);
+      this.#answers.unsubscribed({ forbidden });
     },
     unsubscribed: ({ forbidden = [] }) => {
-      this.#forbid(forbidden);
-      this.#review();
+      this.#interests.refuse(forbidden, "forbidden");
+      this.#subscriptions.review();
     },
     heartbeat: ({ offset }) => this.#place.advance(offset, offset >= this.#place.liveAfter),
-    pong: (message) => {
-      if (this.#serverClock.answered(message, this.now())) this.#ping();
-    },
     skipped: (message) => {
       this.#place.isReplaying = false; // latest values follow
       this.#emit("skipped", message);
@@ -627,26 +491,23 @@ export class Fanline {
       if (message.reason === "overflow") {
         // It stands for frames that are not sent: a snapshot and its deltas.
         this.#mark(message.topic);
-        this.#values.overflow(message.topic, message.offset);
+        this.#topics.overflow(message.topic, message.offset);
       }
       this.#emit("gap", message);
     },
     goodbye: (message) => {
-      this.#link.farewell(message);
+      this.#link.goodbye = message;
       this.#emit("goodbye", message);
     },
-    error: (message) => {
-      const command = this.#pending.get(message.id);
-      this.#pending.delete(message.id);
-      if (message.code === "bad_cursor" && command?.since) {
-        this.#emit("skipped", { op: "skipped", ...this.#place.refuse(command.since), reason: "bad_cursor" });
-        this.#sendSubscribe(command.patterns.filter((pattern) => this.#wanted.has(pattern)));
-        return;
+    error: (message, patterns, since) => {
+      if (message.code === "bad_cursor" && since) {
+        this.#emit("skipped", { op: "skipped", ...this.#place.refuse(since), reason: "bad_cursor" });
+        return this.#interests.subscribe((patterns ?? []).filter((pattern) => this.#interests.has(pattern)));
       }
-      const refused = command?.patterns.filter((pattern) => !this.#inForce.has(pattern));
-      for (const pattern of refused ?? []) this.#refusals.set(pattern, message.code);
-      this.#error({ ...message, topics: refused });
-      this.#review();
+      const topics = patterns?.filter((pattern) => !this.#interests.get(pattern)?.isInForce);
+      this.#interests.refuse(topics ?? [], message.code);
+      this.#error({ ...message, topics });
+      this.#subscriptions.review();
     },
   };
 
@@ -654,25 +515,6 @@ export class Fanline {
   #error(message) {
     this.#options.logger?.warn("fanline:", message);
     this.#emit("error", message);
-  }
-
-  /** @param {string[]} patterns */
-  #forbid(patterns) {
-    for (const pattern of patterns) {
-      this.#inForce.delete(pattern);
-      this.#refusals.set(pattern, "forbidden");
-    }
-  }
-
-  /** @param {string} [cursor] where to go on */
-  #lost(cursor) {
-    this.#place.lost(this.#inForce, cursor);
-    for (const set of [this.#sent, this.#inForce, this.#refusals, this.#pending]) set.clear();
-    for (const ask of this.#asks.values()) {
-      ask({ op: "error", code: "connection_lost", message: "the connection ended before the answer came" });
-    }
-    this.#asks.clear();
-    this.#serverClock.lost();
   }
 
   /** @param {any} message @param {string} [trouble] @param {string} [refusal] */
@@ -683,40 +525,10 @@ export class Fanline {
     if (offset !== undefined) this.#place.advance(offset);
     if (isOfTopic) this.#mark(topics[0], trouble, refusal);
     else {
-      this.#staleness.note(topics, trouble);
-      this.#review();
+      this.#topics.note(topics, trouble);
+      this.#subscriptions.review();
     }
     this.#emit(op, message);
-  }
-
-  // -- what is told to the user
-
-  /** Looks at the states of the subscriptions, or of those to one topic only. @param {string} [topic] */
-  #review(topic) {
-    for (const it of [...this.#subscriptions]) {
-      if (topic === undefined || it.patterns.join() === topic) this.#turn(it, ...this.#stateOf(it));
-    }
-  }
-
-  /** @param {Subscription} it @returns {[SubscriptionState, string?]} */
-  #stateOf(it) {
-    const { patterns } = it;
-    const refusal = this.#refusals.get(patterns[0]);
-    if (refusal && patterns.every((pattern) => this.#refusals.has(pattern))) return ["refused", refusal];
-    const isInForce = patterns.every((pattern) => this.#inForce.has(pattern) || this.#refusals.has(pattern));
-    it.wasInForce ||= isInForce;
-    if (!it.wasInForce) return ["pending"];
-    if (this.state !== "open") return ["stale", "not connected"];
-    if (!isInForce || this.#place.isReplaying) return ["stale", "catching up"];
-    if (patterns.every((pattern) => this.isStale(pattern))) return ["stale", this.#staleness.reason(patterns[0])];
-    return [patterns.some((pattern) => this.isDelayed(pattern)) ? "delayed" : "live"];
-  }
-
-  /** @param {Subscription} subscription @param {SubscriptionState} state @param {string} [reason] */
-  #turn(subscription, state, reason = "") {
-    if (state === subscription.state && reason === subscription.reason) return;
-    [subscription.state, subscription.reason] = [state, reason];
-    this.#emit("subscription", { subscription, state, reason });
   }
 
   /** @param {string} name @param {any} event */

@@ -15,6 +15,23 @@ const CHANGES_MAX = 10_000;
  * @typedef {"latest"|"all"|number} Buffering
  */
 
+/**
+ * The frames of a subscription, as the loop asks for them.
+ * @param {import("./fanline.js").Fanline<any>} client @param {string | readonly string[]} topics
+ * @param {{buffer?: Buffering, signal?: AbortSignal}} [options]
+ */
+export async function* framesOf(client, topics, { buffer = "latest", signal } = {}) {
+  const frames = new Frames(buffer);
+  /** @type {import("./subscription.js").Ending} */
+  const ending = { signal, onEnd: (error) => frames.end(error) };
+  const subscription = client.subscribe(topics, (frame) => frames.push(frame), ending);
+  try {
+    for (let frame; (frame = await frames.next()); ) yield frame;
+  } finally {
+    subscription.unsubscribe();
+  }
+}
+
 export class Frames {
   #buffering;
   /** @type {Map<any, Frame[]>} by topic, or by number */

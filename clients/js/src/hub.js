@@ -319,7 +319,7 @@ export class Session {
     const cursor = cursorEpoch === epoch ? Number(digits) : 0;
     const fresh = topics.filter((/** @type {string} */ pattern) => !this.subscriptions.has(pattern));
     const isResumed = cursor > 0 && fresh.every((/** @type {string} */ pattern) => (keptAfter.get(pattern) ?? Infinity) <= cursor);
-    const pending = new Set(fresh.filter((/** @type {string} */ pattern) => !client.shared.inForce.has(pattern)));
+    const pending = new Set(fresh.filter((/** @type {string} */ pattern) => !client.shared.interests.get(pattern)?.isInForce));
     /** @type {string[]} */
     const values = [];
     const finish = () => {
@@ -376,7 +376,7 @@ export class Session {
     for (const pattern of patterns) {
       this.subscriptions.get(pattern)?.unsubscribe();
       this.subscriptions.delete(pattern);
-      if (!client?.shared.wanted.has(pattern)) keptAfter.delete(pattern);
+      if (!client?.shared.interests.get(pattern)?.users) keptAfter.delete(pattern);
     }
     // Of what nobody subscribes to, nothing is heard any more.
     const wanted = [...keptAfter.keys()];

@@ -1,5 +1,5 @@
 /**
- * Which transport to use: the best one that works here. Part of `fanline.js`, loaded when the first one does not work.
+ * Which transport to use: the best one that works here. Loaded by `watch.js` when the first one does not work.
  *
  * A rung has worked when a message of the server was received on it. One that fails before, that stays mute, or that dies
  * again and again soon after, is left for the next; after the last comes the first again. While a lower rung is used, the
@@ -12,7 +12,11 @@ import { within } from "./within.js";
 
 /** @typedef {import("./websocket.js").Transport} Transport */
 /** @typedef {"websocket"|"sse"|"longpoll"|"poll"} TransportName */
-/** @typedef {(rung: Transport, onMessage: () => void, onClose: () => void) => Promise<{close: () => void}>} Open */
+/**
+ * Of a connection that is over: its rung, whether nothing came in time, whether the transport may be to blame, whether the server
+ * had greeted, and whether it had lasted.
+ * @typedef {{at: number, isMute?: boolean, isBroken?: boolean, wasOpen: boolean, wasStable: boolean}} Failure
+ */
 
 /** Points after which a rung is left: two failures, three short lives, or being mute once. Below the first, one failure. */
 const POINTS = 6;
@@ -34,10 +38,11 @@ const TRANSPORTS = {
 export class Ladder {
   /** Index of the rung that is used. */
   at = 0;
-  #rungs;
+  #link;
   #options;
-  #websocket;
-  #key;
+  #owner;
+  #rungs;
+  #isNew = true;
   #points = 0;
   /** Better transports that were tried since the best one has lasted. */
   #tries = 0;
@@ -50,22 +55,20 @@ export class Ladder {
   /** @type {((reason?: any) => void) | undefined} */
   #stop;
 
-  /**
-   * @param {import("./link.js").Settings} options @param {Transport} websocket
-   * @param {string} key under which the page keeps what works @param {string} [kept] what it has kept
-   */
-  constructor(options, websocket, key, kept = "") {
+  /** @param {import("./link.js").Link} link @param {import("./link.js").Settings} options @param {import("./link.js").Owner} owner */
+  constructor(link, options, owner) {
+    this.#link = link;
     this.#options = options;
-    this.#key = key;
-    this.#websocket = websocket;
+    this.#owner = owner;
     this.#rungs = options.transports;
-    const [name, until] = kept.split(" ");
-    if (Number(until) > Date.now()) this.at = Math.max(0, this.#rungs.findIndex((_, i) => this.name(i) === name));
   }
 
-  /** Whether there is something to try when this rung does not work. */
-  get hasNext() {
-    return this.at < this.#rungs.length - 1;
+  /** Where to begin, or to go on. @param {string} [kept] what the page has kept of the transport that worked; counts once */
+  begin(kept = "") {
+    const [name, until] = this.#isNew ? kept.split(" ") : [];
+    if (Number(until) > Date.now()) this.at = Math.max(0, this.#rungs.findIndex((_, i) => this.name(i) === name));
+    this.#isNew = false;
+    return this.at;
   }
 
   name(at = this.at) {
@@ -73,15 +76,25 @@ export class Ladder {
     return typeof rung === "string" ? rung : rung.name;
   }
 
-  /** @param {number} [at] @returns {Promise<Transport>} */
-  async rung(at = this.at) {
+  /** @param {number} at @returns {Promise<Transport>} */
+  async rung(at) {
     const rung = this.#rungs[at];
-    if (rung === "websocket") return this.#websocket;
     return typeof rung === "string" ? TRANSPORTS[rung]() : rung;
   }
 
-  /** A connection has lasted. */
-  lasted() {
+  /** A connection, or an attempt, is over, maybe before the ladder was there. @param {Failure} failure */
+  lost({ at, isMute = false, isBroken = false, wasOpen, wasStable }) {
+    const link = this.#link;
+    if (link.state !== "open") this.stop();
+    if (wasStable && !isMute) return this.#lasted();
+    // While the ladder was loaded a connection may have opened: then this way works.
+    if (!isBroken || link.state === "open" || !this.failed(at, isMute, wasOpen)) return;
+    // Another attempt there would stay mute for as long again.
+    if (isMute && at === link.at && link.state === "connecting") link.lose("another transport is tried", { retry_ms: 0 });
+    if (link.state === "waiting") link.hurry();
+  }
+
+  #lasted() {
     this.#climb(this.at);
     if (!this.at) this.#tries = 0;
   }
@@ -99,19 +112,17 @@ export class Ladder {
     return this.at > 0;
   }
 
-  /**
-   * A message has been received. From now on better rungs are tried, until one works or `stop` is called.
-   * @param {number} at on which rung @param {Open} open @param {() => void} onBetter
-   */
-  worked(at, open, onBetter) {
+  /** A message has been received on the rung in use. From now on better rungs are tried, until one works or `stop` is called. */
+  worked() {
+    const { at, key } = this.#link;
     if (at !== this.at) this.#climb(at);
     try {
-      if (this.at) sessionStorage.setItem(this.#key, `${this.name()} ${Date.now() + KEPT_MS}`);
-      else sessionStorage.removeItem(this.#key);
+      if (at) sessionStorage.setItem(key, `${this.name()} ${Date.now() + KEPT_MS}`);
+      else sessionStorage.removeItem(key);
     } catch {
       // no page, or one that may store nothing
     }
-    if (this.at) this.#later(open, onBetter);
+    if (at) this.#later();
   }
 
   /** A better rung is tried now. */
@@ -125,8 +136,7 @@ export class Ladder {
     this.#stop?.();
   }
 
-  /** @param {Open} open @param {() => void} onBetter */
-  #later(open, onBetter) {
+  #later() {
     const { reprobe_ms = REPROBE_MS, random } = this.#options;
     const wait_ms = Math.min(REPROBE_MS_MAX, reprobe_ms * 2 ** this.#tries) * (0.75 + random() / 4);
     const probe = () => {
@@ -135,27 +145,28 @@ export class Ladder {
       this.#tries += 1;
       this.#probe = () => {};
       const { at } = this;
-      this.#best(open).then((best) => {
+      this.#best().then((best) => {
         if (!this.#probe) return; // stopped meanwhile
-        if (best === at) return this.#later(open, onBetter);
+        if (best === at) return this.#later();
+        this.stop();
         this.#climb(best);
         // One short life is enough for a rung that has been left before.
         [this.#points, this.#proven] = [POINTS - SHORT_LIFE, at];
-        onBetter();
+        this.#link.change();
       });
     };
     this.#probe = probe;
     this.#timer = setTimeout(probe, wait_ms);
   }
 
-  /** The first rung that works, or the one that is used. @param {Open} open */
-  async #best(open) {
-    for (let at = 0; at < this.at && this.#probe; at++) if (await this.#works(at, open)) return at;
+  /** The first rung that works, or the one that is used. */
+  async #best() {
+    for (let at = 0; at < this.at && this.#probe; at++) if (await this.#works(at)) return at;
     return this.at;
   }
 
-  /** Whether a connection on that rung gets a message in time. @param {number} at @param {Open} open */
-  async #works(at, open) {
+  /** Whether a connection on that rung gets a message in time. @param {number} at */
+  async #works(at) {
     let connection;
     try {
       const rung = await this.rung(at);
@@ -165,7 +176,7 @@ export class Ladder {
       });
       this.#stop = lost;
       answer.catch(() => {});
-      connection = await open(rung, heard, lost);
+      connection = await this.#open(rung, heard, lost);
       await within(answer, this.#options.connect_deadline_ms ?? this.#options.rung_deadline_ms, "a message");
       return true;
     } catch {
@@ -173,6 +184,18 @@ export class Ladder {
     } finally {
       connection?.close();
     }
+  }
+
+  /** A connection beside the one in use. @param {Transport} rung @param {() => void} onText @param {() => void} onClose */
+  async #open(rung, onText, onClose) {
+    const [token, url] = await this.#link.ask();
+    const onOpen = () => {
+      if (rung.duplex) return;
+      // A stream begins when something is asked for.
+      for (const command of [{ op: "auth", token }, this.#owner.probe()]) connection.send(command);
+    };
+    const connection = rung.open({ url, options: this.#options, onOpen, onText, onClose });
+    return connection;
   }
 
   /** @param {number} at */

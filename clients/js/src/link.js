@@ -1,25 +1,20 @@
 /**
  * One connection after the other: as long as it is not closed, someone is trying. Part of `fanline.js`.
  *
- * It knows nothing of subscriptions; what it needs of the protocol (welcome, goodbye, ping) its owner tells it.
+ * It knows nothing of subscriptions; what it needs of the protocol (welcome, goodbye) its owner tells it. What watches over
+ * connections (`watch.js`) is loaded once one has come or failed, or something happens to the page; where it cannot be had,
+ * this goes on without it.
  *
  * @module link
  */
 
 import { TRANSITIONS } from "./machine.js";
-import { websocket } from "./websocket.js";
 
 /** The server answers at once; who needs longer for handshake and welcome is not there. */
 const CONNECT_MS_MAX = 10_000;
-const BEAT_MS = 1_000;
-const BEATS_PER_PING = 5;
 /** A side that was busy has not read what waits. This is long enough for that, and short for who waits. */
 const READ_MS = 50;
-/** A server that was silent for this long is asked whether it is there, if somebody is looking. */
-const SILENT_MS = 2_000;
-/** It answers within a round trip, and is asked after 2 s to 3 s of silence: beyond this it is out of reach. */
-const SILENT_MS_MAX = 4_000;
-/** A platform that says that there is no network may be wrong. */
+/** A platform that says that there is no network may be wrong, and may not tell when it is back. */
 const OFFLINE_MS = 60_000;
 /** Close codes from here on are for ever. */
 const TERMINAL = 4500;
@@ -33,25 +28,26 @@ const ROTATED = 4412;
 const BROKEN = [1002, 1006, 1007];
 /** The server's default; its welcome says the true one. */
 const HEARTBEAT_MS = 15_000;
+/** What a command without an answer is told when the connection is over. */
+const LOST = { op: "lost", code: "connection_lost", message: "the connection ended before the answer came" };
 
 /** @typedef {import("./websocket.js").Loss} Loss */
 /** @typedef {import("./options.js").Settings} Settings */
 /** @typedef {{code: number|string, reason: string, terminal: boolean}} Closed */
 /** @typedef {{state: import("./machine.js").State, reason: string, retry_ms: number, transport: string}} StateEvent */
 /**
- * @typedef {object} Hooks
+ * @typedef {object} Owner
  * @property {() => URL | Promise<URL>} url where to connect now
- * @property {(token: string | undefined) => void} onOpen commands can be sent; first the token is shown
- * @property {(token: string) => void} onToken there is a fresh one
+ * @property {() => void} onOpen commands can be sent; the token has been shown
  * @property {(text: string) => void} onText a message has come
  * @property {(cursor?: string) => void} onLost the connection is over, and where to go on, if it knows; comes before the state `waiting`
  * @property {(event: StateEvent) => void} onState
  * @property {(closed: Closed) => void} onClosed
- * @property {(token: string | undefined) => Record<string, any>[]} probe the commands that make a server of one-way streams say something
- * @property {() => void} onPing a ping is due
- * @property {() => void} onBeat a second has passed
- * @property {() => void} onDoubt the network is said to be gone
+ * @property {(error: {op: "error", code: string, message: string}) => void} onError a part could not be loaded
+ * @property {() => void} onBeat time has passed
  * @property {() => void} onLook whether somebody is looking has changed
+ * @property {() => Record<string, any>} probe a command that makes the server of a one-way stream say something
+ * @property {import("./clock.js").Clock} clock
  */
 
 export class Link {
@@ -59,172 +55,168 @@ export class Link {
   state = "idle";
   /** How many connections were tried; identifies this one. */
   number = 0;
+  /** Index of the transport that is used, or tried. */
+  at = 0;
+  /** That transport, once it is there. @type {import("./websocket.js").Transport | undefined} */
+  rung;
   /** Whether commands can be sent. */
   isUsable = false;
-  /** Whether the server answers. */
-  isDuplex = false;
-  /** How much later than usual messages are read on this transport, in ms. */
-  late_ms = 0;
+  openedAt = NaN;
+  /** When something came last. */
+  heardAt = 0;
+  heartbeat_ms = HEARTBEAT_MS;
+  /** What the server said before it closed: when to come back. @type {any} */
+  goodbye;
+  /** Under which the page keeps which transport works. */
+  key = "";
+  /** Asks for tokens, if a function gives them. @type {import("./token.js").Token | undefined} */
+  token;
+  /** @type {import("./watch.js").Watch | undefined} */
+  watch;
 
   #options;
-  #hooks;
-  /** Asks for tokens, if a function gives them. @type {import("./token.js").Token | undefined} */
-  #token;
-  /** Knows other transports, if one was needed. @type {import("./ladder.js").Ladder | undefined} */
-  #ladder;
+  #owner;
   /** @type {import("./websocket.js").Connection | undefined} */
   #connection;
   #attempts = 0;
-  /** @type {any} */
-  #retryTimer;
-  /** @type {any} */
-  #beatTimer;
-  #beats = 0;
-  #beat_ms = BEAT_MS;
-  #beatAt = 0;
-  #beatAtWall = 0; // some clocks stand still while the machine sleeps, the wall clock does not
-  #heardAt = 0;
+  /** Of the next attempt, or of the deadline of this one. @type {any} */
+  #timer;
   #deadline = 0; // when silence becomes a loss
-  #openedAt = NaN;
-  #heartbeat_ms = HEARTBEAT_MS;
-  /** @type {any} */
-  #goodbye;
-  #at = 0; // index of the transport that is used, or tried
   #isDialled = false; // the transport is in use
-  #key = ""; // under which the page keeps which transport works
   #unauthenticated = 0; // connections in a row that ended because of the token
+  #id = 0; // of the newest command
+  /** @type {Map<any, (answer: any) => void>} */
+  #asks = new Map(); // by id: commands without an answer
   #life = new AbortController();
 
-  /** @param {Settings} options @param {Hooks} hooks */
-  constructor(options, hooks) {
+  /** @param {Settings} options @param {Owner} owner */
+  constructor(options, owner) {
     this.#options = options;
-    this.#hooks = hooks;
-  }
-
-  /** Begins; to be called once, when the owner is ready for the hooks. */
-  start() {
-    const [wake, suspend] = [() => this.#wake(), () => this.#suspend()];
-    const on = (/** @type {any} */ target, /** @type {Record<string, () => void>} */ hooks) => {
-      for (const name in hooks) target?.addEventListener?.(name, hooks[name], this.#life);
-    };
-    on(globalThis, { online: wake, offline: () => this.#doubt(), pageshow: wake, pagehide: suspend });
-    on(globalThis.document, { freeze: suspend, resume: wake, visibilitychange: () => this.#look() });
-    this.#dial();
+    this.#owner = owner;
   }
 
   get transport() {
-    const rung = this.#options.transports[this.#at];
-    return typeof rung === "string" ? rung : rung.name;
+    const rung = /** @type {any} */ (this.#options.transports[this.at]);
+    return /** @type {string} */ (rung.name ?? rung);
+  }
+
+  /** Begins; to be called once, when the owner is ready. */
+  start() {
+    const on = (/** @type {any} */ target, /** @type {import("./watch.js").Happening[]} */ names) => {
+      for (const name of names) target?.addEventListener?.(name, () => this.#supervise(name), this.#life);
+    };
+    on(globalThis, ["online", "offline", "pageshow", "pagehide"]);
+    on(globalThis.document, ["freeze", "resume", "visibilitychange"]);
+    this.dial();
+  }
+
+  /** Ends a wait for the next attempt at once. */
+  dial() {
+    if (TRANSITIONS[this.state].dial) this.#attempt("dial");
+  }
+
+  /** A better transport works. */
+  change() {
+    this.#drop();
+    this.#attempt("switch");
   }
 
   /** The server has greeted: the connection is open. @param {number} [heartbeat_ms] */
   welcomed(heartbeat_ms) {
-    const now = this.#options.clock();
-    this.#heartbeat_ms = heartbeat_ms || HEARTBEAT_MS;
-    this.#beatEvery(this.#heartbeat_ms);
-    this.#deadline = now + 2 * this.#heartbeat_ms;
+    this.heartbeat_ms = heartbeat_ms || HEARTBEAT_MS;
+    this.#owner.clock.silent_ms = 2 * this.heartbeat_ms;
+    this.expect(2 * this.heartbeat_ms);
     if (this.state !== "connecting") return;
-    this.#openedAt = now;
-    this.#ladder?.worked(
-      this.#at,
-      async (rung, onText, onClose) => {
-        const [token, url] = await this.#ask();
-        const onOpen = () => {
-          if (!rung.duplex) for (const command of this.#hooks.probe(token)) connection.send(command);
-        };
-        const connection = rung.open({ url, options: this.#options, onOpen, onText, onClose });
-        return connection;
-      },
-      () => {
-        this.#drop();
-        this.#attempt("switch");
-      },
-    );
+    this.openedAt = this.#options.clock();
     this.#go("welcome");
+    this.#supervise("open");
   }
 
   /** The user has a new token. @param {string} token */
   setToken(token) {
-    if (this.#token) this.#token.set(token);
+    if (this.token) this.token.set(token);
     else this.#options.token = token;
-    this.#hooks.onToken(token);
+    this.#show(token);
   }
 
-  /** The server has taken the token. @param {number} life_ms until it ends */
-  tokenTaken(life_ms) {
-    this.#token?.taken(life_ms);
+  /**
+   * Sends if there is someone to send to; after a loss the owner tells the next connection everything anyway.
+   * @param {Record<string, any>} command @param {(answer: any) => void} [onAnswer]
+   */
+  send(command, onAnswer) {
+    if (!this.isUsable) return;
+    const id = ++this.#id;
+    if (onAnswer) this.#asks.set(id, onAnswer);
+    this.#connection?.send({ ...command, id });
   }
 
-  /** The token ends soon. */
-  renewToken() {
-    this.#token?.renew();
+  /** Whether it was the answer to a command. @param {any} message */
+  answered(message) {
+    const ask = this.#asks.get(message.id);
+    this.#asks.delete(message.id);
+    ask?.(message);
+    return ask !== undefined;
   }
 
-  /** How long the server may be silent before that says something. */
-  get silent_ms() {
-    return this.isDuplex ? SILENT_MS_MAX : 2 * this.#heartbeat_ms;
+  /** Something must come within so many ms. @param {number} ms */
+  expect(ms) {
+    const { clock } = this.#options;
+    this.#deadline = clock() + ms;
+    this.#later(ms, () =>
+      this.#later(READ_MS, () => {
+        const left_ms = this.#deadline - clock();
+        if (left_ms > 0) return this.expect(left_ms);
+        // What came in one piece with the welcome is no proof that a stream flows.
+        const isMute = !(this.heardAt - this.openedAt > this.heartbeat_ms / 2);
+        this.lose("the server has been silent for too long", { isMute, isBroken: this.#isDialled });
+      }),
+    );
   }
 
-  /** The server is about to close, and says when to come back. @param {any} goodbye */
-  farewell(goodbye) {
-    this.#goodbye = goodbye;
-  }
-
-  /** Sends if there is someone to send to; after a loss the owner tells the next connection everything anyway. @param {Record<string, any>} command */
-  send(command) {
-    if (this.isUsable) this.#connection?.send(command);
-  }
-
-  /** Ends a wait for the next attempt at once. */
-  reconnect() {
-    this.#dial();
-  }
-
-  /** @param {string} [reason] */
-  close(reason = "closed by this client") {
-    this.#end("closed", reason, false);
-  }
-
-  /** @param {number|string} code @param {string} reason @param {boolean} terminal */
-  #end(code, reason, terminal) {
+  /** @param {number|string} [code] @param {string} [reason] @param {boolean} [terminal] */
+  close(code = "closed", reason = "closed by this client", terminal = false) {
     if (this.state === "closed") return;
     this.#life.abort();
+    this.watch?.happens.end();
     this.#drop();
     this.#go("end", reason);
-    this.#hooks.onClosed({ code, reason, terminal });
-  }
-
-  #dial() {
-    if (!TRANSITIONS[this.state].dial) return;
-    clearTimeout(this.#retryTimer);
-    this.#attempt("dial");
+    this.#owner.onClosed({ code, reason, terminal });
   }
 
   /** Whom to be, and where to connect. @returns {Promise<[string | undefined, URL]>} */
-  async #ask() {
+  async ask() {
     const { token, token_deadline_ms } = this.#options;
     if (typeof token === "function") {
       const { Token } = await import("./token.js");
-      this.#token ??= new Token(token, token_deadline_ms, this.#hooks.onToken, (error) => this.#fail(error));
+      this.token ??= new Token(token, token_deadline_ms, (fresh) => this.#show(fresh), (error) => this.#fail(error));
     }
-    return Promise.all([this.#token ? this.#token.get() : /** @type {string | undefined} */ (token), this.#hooks.url()]);
+    return Promise.all([this.token ? this.token.get() : /** @type {string | undefined} */ (token), this.#owner.url()]);
   }
 
-  /** @returns {Promise<import("./websocket.js").Transport>} */
-  async #rung() {
-    const [first] = this.#options.transports;
-    if (!this.#ladder && first === "websocket" && !recall(this.#key)) return websocket;
-    if (!this.#ladder && typeof first !== "string") return first;
-    const ladder = await this.#loadLadder().catch((error) => {
-      if (first !== "websocket") throw error;
-    });
-    this.#at = ladder?.at ?? 0;
-    return ladder?.rung() ?? websocket;
+  /**
+   * The connection, or the attempt, is over.
+   * @param {string} reason @param {{retry_ms?: number, isMute?: boolean, isBroken?: boolean}} [how] `isMute`: nothing came in time;
+   *   `isBroken`: the transport may be to blame
+   */
+  lose(reason, { retry_ms, isMute, isBroken } = {}) {
+    const { backoff_ms, backoff_max_ms, random } = this.#options;
+    const { at, goodbye } = this;
+    const wasOpen = this.state === "open";
+    const wasStable = this.#wasStable();
+    this.#drop();
+    if (wasStable) this.#attempts = 0;
+    const bound = Math.min(backoff_max_ms, backoff_ms * 2 ** this.#attempts++);
+    const isOffline = globalThis.navigator?.onLine === false;
+    const wait_ms = goodbye?.reconnect_ms ?? retry_ms ?? (isOffline && this.watch ? OFFLINE_MS : random() * bound);
+    if (wait_ms < Infinity) this.#later(wait_ms, () => this.dial());
+    this.#go(isOffline ? "cut" : "lose", goodbye?.message ?? reason, wait_ms);
+    this.#supervise("loss", { at, isMute, isBroken: isBroken && !isOffline && !goodbye, wasOpen, wasStable });
   }
 
-  async #loadLadder() {
-    const { Ladder } = await import("./ladder.js");
-    return (this.#ladder ??= new Ladder(this.#options, websocket, this.#key, recall(this.#key)));
+  /** The next attempt does not wait, and is none of those that make the waits longer. */
+  hurry() {
+    this.#attempts -= 1;
+    this.dial();
   }
 
   /** @param {"dial"|"switch"} transition */
@@ -232,31 +224,31 @@ export class Link {
     const number = (this.number += 1);
     const { connect_deadline_ms, rung_deadline_ms, token_deadline_ms, clock, transports } = this.#options;
     const isCurrent = () => number === this.number && this.state === "connecting";
-    [this.#goodbye, this.#openedAt, this.#isDialled, this.#at] = [undefined, NaN, false, this.#ladder?.at ?? 0];
-    this.#waitFor(2 * token_deadline_ms);
+    [this.goodbye, this.openedAt, this.#isDialled, this.at] = [undefined, NaN, false, this.watch?.ladder?.at ?? 0];
+    this.heardAt = clock();
+    this.expect(2 * token_deadline_ms);
     this.#go(transition);
     try {
-      const [token, url] = await this.#ask();
+      const [token, url] = await this.ask();
       if (!isCurrent()) return;
-      this.#key = `fanline.transport ${url.host}`;
+      this.key = `fanline.transport ${url.host}`;
       this.#isDialled = true; // from here on it is the transport that fails
-      const rung = await this.#rung();
+      const rung = await this.#transport();
       if (!isCurrent()) return;
-      const hasNext = this.#ladder ? this.#ladder.hasNext : transports.length > 1;
-      this.#waitFor(connect_deadline_ms ?? (hasNext ? rung_deadline_ms : CONNECT_MS_MAX));
-      this.isDuplex = rung.duplex === true;
-      this.late_ms = rung.late_ms?.(this.#options) ?? 0;
+      this.expect(connect_deadline_ms ?? (this.at < transports.length - 1 ? rung_deadline_ms : CONNECT_MS_MAX));
+      this.rung = rung;
       this.#connection = rung.open({
         url,
         options: this.#options,
         onOpen: () => {
           this.isUsable = true;
-          this.#hooks.onOpen(token);
+          this.#show(token);
+          this.#owner.onOpen();
         },
         onText: (text) => {
-          this.#heardAt = clock();
-          if (this.state === "open") this.#deadline = this.#heardAt + 2 * this.#heartbeat_ms;
-          this.#hooks.onText(text);
+          this.heardAt = clock();
+          if (this.state === "open") this.#deadline = this.heardAt + 2 * this.heartbeat_ms;
+          this.#owner.onText(text);
         },
         onClose: (loss) => this.#closed(loss),
       });
@@ -265,141 +257,79 @@ export class Link {
     }
   }
 
-  /** Something must come within so many ms. @param {number} deadline_ms */
-  #waitFor(deadline_ms) {
-    const now = this.#options.clock();
-    [this.#beatAt, this.#beatAtWall, this.#heardAt, this.#deadline] = [now, Date.now(), now, now + deadline_ms];
-    this.#beatEvery(deadline_ms);
+  /** @returns {Promise<import("./websocket.js").Transport>} */
+  async #transport() {
+    const [first] = this.#options.transports;
+    const kept = recall(this.key);
+    const isHere = typeof first !== "string";
+    if (isHere && !this.at && !kept) return first;
+    const ladder = await (await this.#watcher())?.others();
+    if (ladder) return ladder.rung((this.at = ladder.begin(kept)));
+    if (isHere) return first;
+    throw new Error(`the transport ${first} cannot be loaded`);
+  }
+
+  /** What watches over connections; undefined where it cannot be had. Then the next who needs it tries again. */
+  async #watcher() {
+    try {
+      const { Watch } = await import("./watch.js");
+      if (this.state !== "closed") this.watch ??= new Watch(this, this.#options, this.#owner);
+    } catch (error) {
+      this.#owner.onError({ op: "error", code: "not_loaded", message: String(error) });
+    }
+    return this.watch;
+  }
+
+  /** @param {import("./watch.js").Happening} happening @param {import("./watch.js").Failure} [failure] */
+  async #supervise(happening, failure) {
+    (this.watch ?? (await this.#watcher()))?.happens[happening](failure);
+  }
+
+  /** @param {string | undefined} token */
+  #show(token) {
+    if (token) this.send({ op: "auth", token });
   }
 
   /** @param {any} error */
   #fail(error) {
-    if (error?.name === "Unauthorized") this.#end("unauthorized", error.message, true);
-    else this.#lost(`${error?.message ?? error}`, { isBroken: this.#isDialled });
+    if (error?.name === "Unauthorized") this.close("unauthorized", error.message, true);
+    else this.lose(`${error?.message ?? error}`, { isBroken: this.#isDialled });
   }
 
   /** @param {Loss} loss */
   #closed(loss) {
-    const { retry_ms } = loss;
-    const code = loss.code ?? 0;
+    const { code = 0, retry_ms, terminal } = loss;
     const isRefused = code === UNAUTHENTICATED;
-    if (isRefused || code === ROTATED) this.#token?.refused();
+    if (isRefused || code === ROTATED) this.token?.refused();
     this.#unauthenticated = isRefused && !this.#wasStable() ? this.#unauthenticated + 1 : 0;
-    if (loss.terminal || Number(code) >= TERMINAL || this.#unauthenticated >= UNAUTHENTICATED_MAX) {
-      return this.#end(code, closeReason(loss), true);
+    if (terminal || Number(code) >= TERMINAL || this.#unauthenticated >= UNAUTHENTICATED_MAX) {
+      return this.close(code, closeReason(loss), true);
     }
-    const isBroken = isNaN(this.#openedAt) ? !isRefused && !retry_ms : BROKEN.includes(code);
-    if (retry_ms) this.#goodbye ??= { reconnect_ms: retry_ms };
-    this.#lost(closeReason(loss), { isBroken });
-  }
-
-  /** @param {number} deadline_ms the shortest there is */
-  #beatEvery(deadline_ms) {
-    clearInterval(this.#beatTimer);
-    this.#beat_ms = Math.min(BEAT_MS, deadline_ms / 2);
-    this.#beatTimer = setInterval(() => this.#beat(), this.#beat_ms);
-  }
-
-  #beat() {
-    const now = this.#options.clock();
-    const wall = Date.now();
-    const slept = Math.max(now - this.#beatAt, wall - this.#beatAtWall) > 3 * BEAT_MS;
-    [this.#beatAt, this.#beatAtWall] = [now, wall];
-    this.#beats += 1;
-    // A tab or a machine that slept has not listened: it must not conclude that nobody spoke.
-    if (slept) this.#probe();
-    else if (now > this.#deadline) {
-      clearInterval(this.#beatTimer);
-      this.#retryTimer = setTimeout(() => this.#conclude(), READ_MS);
-    } else if (this.#beats % BEATS_PER_PING === 0 || (now - this.#heardAt >= SILENT_MS && !isHidden())) this.#hooks.onPing();
-    this.#hooks.onBeat();
-  }
-
-  /** Nothing has come in time, unless it was read just now. */
-  #conclude() {
-    if (this.#options.clock() <= this.#deadline) return this.#beatEvery(2 * this.#beat_ms);
-    // What came in one piece with the welcome is no proof that a stream flows.
-    const isMute = !(this.#heardAt - this.#openedAt > this.#heartbeat_ms / 2);
-    this.#lost("the server has been silent for too long", { isMute, isBroken: this.#isDialled });
-  }
-
-  /** The server must say something soon, or it is not there. A stream that was asleep for longer than that begins anew. */
-  #probe() {
-    const now = this.#options.clock();
-    if (this.state !== "open") return;
-    if (!this.#token?.isFresh) this.#token?.renew();
-    if (!this.isDuplex && now - this.#heardAt > this.#heartbeat_ms) return this.#lost("the stream was asleep", { retry_ms: 0 });
-    this.#deadline = now + this.#options.probe_deadline_ms;
-    this.#hooks.onPing();
-  }
-
-  /** The network or the user is back. A delay that the server asked for is kept. */
-  #wake() {
-    if (!this.#goodbye) this.#dial();
-    this.#probe();
-    this.#ladder?.hurry();
-  }
-
-  #look() {
-    this.#hooks.onLook();
-    if (!isHidden()) this.#wake();
-  }
-
-  /** What the platform says of the network may be wrong: the connection is kept if it still answers. */
-  #doubt() {
-    if (this.state === "waiting") this.#lost("the platform says that there is no network");
-    if (this.state !== "open") return;
-    this.#hooks.onDoubt();
-    this.#probe();
-  }
-
-  /** The page is to be kept, and does not run: an open connection would hinder that. Waking it dials. */
-  #suspend() {
-    if (this.state === "closed") return;
-    this.#lost("the page is suspended", { retry_ms: Infinity });
+    const isBroken = isNaN(this.openedAt) ? !isRefused && !retry_ms : BROKEN.includes(code);
+    if (retry_ms) this.goodbye ??= { reconnect_ms: retry_ms };
+    this.lose(closeReason(loss), { isBroken });
   }
 
   #drop() {
-    clearTimeout(this.#retryTimer);
-    clearInterval(this.#beatTimer);
-    this.#ladder?.stop();
-    this.#token?.stop();
+    clearTimeout(this.#timer);
+    this.token?.stop();
     this.isUsable = false;
     const connection = this.#connection;
     this.#connection = undefined;
     connection?.close();
-    this.#hooks.onLost(connection?.cursor);
-  }
-
-  /** @param {string} reason @param {{retry_ms?: number, isMute?: boolean, isBroken?: boolean}} [how] */
-  #lost(reason, { retry_ms, isMute = false, isBroken = false } = {}) {
-    const { backoff_ms, backoff_max_ms, random, transports } = this.#options;
-    const at = this.#at;
-    const wasOpen = this.state === "open";
-    const wasStable = this.#wasStable();
-    this.#drop();
-    if (wasStable) this.#attempts = 0;
-    const bound = Math.min(backoff_max_ms, backoff_ms * 2 ** this.#attempts++);
-    const isOffline = globalThis.navigator?.onLine === false;
-    const wait_ms = this.#goodbye?.reconnect_ms ?? retry_ms ?? (isOffline ? OFFLINE_MS : random() * bound);
-    if (wait_ms < Infinity) this.#retryTimer = setTimeout(() => this.#dial(), wait_ms);
-    this.#go(isOffline ? "cut" : "lose", this.#goodbye?.message ?? reason, wait_ms);
-    if (wasStable && !isMute) this.#ladder?.lasted();
-    else if (isBroken && !isOffline && !this.#goodbye && transports.length > 1) {
-      this.#loadLadder().then((ladder) => {
-        // While it was loaded a connection may have opened: then this way works.
-        if (this.state === "open" || !ladder.failed(at, isMute, wasOpen)) return;
-        // Another attempt there would stay mute for as long again.
-        if (isMute && at === this.#at && this.state === "connecting") this.#lost(reason, { retry_ms: 0 });
-        if (this.state !== "waiting") return;
-        this.#attempts -= 1;
-        this.#dial();
-      }, () => {}); // what cannot be loaded cannot help
-    }
+    for (const ask of this.#asks.values()) ask(LOST);
+    this.#asks.clear();
+    this.#owner.onLost(connection?.cursor);
   }
 
   #wasStable() {
-    return this.#options.clock() - this.#openedAt > this.#options.stable_ms;
+    return this.#options.clock() - this.openedAt > this.#options.stable_ms;
+  }
+
+  /** @param {number} ms @param {() => void} fn */
+  #later(ms, fn) {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(fn, ms);
   }
 
   /** @param {import("./machine.js").Transition} transition @param {string} [reason] @param {number} [retry_ms] */
@@ -407,7 +337,7 @@ export class Link {
     const state = TRANSITIONS[this.state][transition];
     if (!state) return;
     this.state = state;
-    this.#hooks.onState({ state, reason, retry_ms, transport: this.transport });
+    this.#owner.onState({ state, reason, retry_ms, transport: this.transport });
   }
 }
 
@@ -418,10 +348,6 @@ function recall(key) {
   } catch {
     return undefined; // no page, or one that may store nothing
   }
-}
-
-export function isHidden() {
-  return globalThis.document?.visibilityState === "hidden";
 }
 
 /** @param {Loss} loss */

@@ -5,6 +5,8 @@
  * @module options
  */
 
+import { checkWebSocket, websocket } from "./websocket.js";
+
 /**
  * `kind` only of topics that are told as a whole value and changes to it.
  * @template [Data=any]
@@ -79,18 +81,21 @@
  */
 /**
  * Options with the defaults of every connection; what only the other transports use has its default there.
- * @typedef {Options & Required<Pick<Options, "transports" | "backoff_ms" | "backoff_max_ms" | "stable_ms" | "probe_deadline_ms"
- *   | "token_deadline_ms" | "random" | "clock">> & {rung_deadline_ms: number}} Settings
+ * @typedef {Omit<Options, "transports"> & Required<Pick<Options, "backoff_ms" | "backoff_max_ms" | "stable_ms"
+ *   | "probe_deadline_ms" | "token_deadline_ms" | "random" | "clock">> & {transports: (Transport | Exclude<TransportName,
+ *   "websocket">)[], rung_deadline_ms: number, isHidden: () => boolean}} Settings
  */
 
 /** @type {(TransportName | Transport)[]} */
 const TRANSPORTS = ["websocket", "sse", "longpoll", "poll"];
 
 /** @param {Options} options @returns {Settings} */
-export function complete(options) {
+export function complete({ transports = TRANSPORTS, ...options }) {
   const { timeOrigin } = performance; // asked once: this is called for every message
+  for (const it of transports) {
+    if (typeof it === "string" && !TRANSPORTS.includes(it)) throw new TypeError(`expected one of ${TRANSPORTS}, found \`${it}\``);
+  }
   const settings = {
-    transports: TRANSPORTS,
     WebSocket: globalThis.WebSocket,
     backoff_ms: 500,
     backoff_max_ms: 15_000,
@@ -100,13 +105,15 @@ export function complete(options) {
     rung_deadline_ms: 3_500, // four round trips of a slow radio
     random: Math.random,
     clock: () => timeOrigin + performance.now(),
+    isHidden: () => globalThis.document?.visibilityState === "hidden",
     ...options,
+    transports: transports.map((it) => (it === "websocket" ? websocket : it)),
   };
-  for (const it of settings.transports) {
-    if (typeof it === "string" && !TRANSPORTS.includes(it)) throw new TypeError(`expected one of ${TRANSPORTS}, found \`${it}\``);
-  }
-  if (String(settings.transports) === "websocket" && !settings.WebSocket) {
-    throw new TypeError("expected a global WebSocket, found none; pass one as options.WebSocket");
-  }
+  if (String(transports) === "websocket") checkWebSocket(settings);
   return settings;
+}
+
+/** At most one update per topic and so many ms. @param {Settings} settings */
+export function paceOf({ every_ms = 0, hidden_every_ms = 0, isHidden }) {
+  return Math.max(every_ms, isHidden() ? hidden_every_ms : 0);
 }

@@ -5,6 +5,7 @@
  */
 
 /** @typedef {"pending"|"live"|"delayed"|"stale"|"refused"|"ended"} SubscriptionState */
+/** How it ends, and who is told. @typedef {{signal?: AbortSignal, onEnd?: (error?: any) => void}} Ending */
 
 export class Subscription {
   /** @type {SubscriptionState} */
@@ -16,12 +17,15 @@ export class Subscription {
   #abort = () => this.unsubscribe();
 
   /**
-   * @param {string[]} patterns @param {(frame: any, live: boolean, text: string) => void} handler
+   * @param {string[]} patterns @param {import("./interests.js").Interest[]} interests
+   * @param {(frame: any, live: boolean, text: string) => void} handler
    * @param {(it: Subscription) => void} leave @param {AbortSignal} [signal] @param {(error?: any) => void} [onEnd]
    */
-  constructor(patterns, handler, leave, signal, onEnd) {
+  constructor(patterns, interests, handler, leave, signal, onEnd) {
     /** @readonly @type {readonly string[]} */
     this.patterns = patterns;
+    /** @internal What the server knows of each of its patterns. */
+    this.interests = interests;
     /** @internal */
     this.handler = handler;
     /** @internal Whether all of it was in force once. */

@@ -34,8 +34,7 @@ export const websocket = {
   name: "websocket",
   duplex: true,
   open({ url, options, onOpen, onText, onClose }) {
-    if (!options.WebSocket) throw new TypeError("expected a global WebSocket, found none; pass one as options.WebSocket");
-    const socket = new options.WebSocket(url.href);
+    const socket = new (checkWebSocket(options))(url.href);
     let wasOpen = false;
     socket.onopen = () => {
       wasOpen = true;
@@ -57,3 +56,9 @@ export const websocket = {
     };
   },
 };
+
+/** @param {Pick<import("./options.js").Options, "WebSocket">} options */
+export function checkWebSocket({ WebSocket }) {
+  if (!WebSocket) throw new TypeError("expected a global WebSocket, found none; pass one as options.WebSocket");
+  return WebSocket;
+}

@@ -57,7 +57,7 @@ test("a loop that is slow gets the newest of each topic, and all changes since a
 });
 
 test("a rung is left after two failures, three short lives, or being mute; the last leads to the first", () => {
-  const ladder = () => new Ladder({ transports: ["websocket", "sse", "longpoll", "poll"] }, {}, "key");
+  const ladder = () => new Ladder({}, { transports: [{ name: "websocket" }, "sse", "longpoll", "poll"] }, {});
   for (const [what, failures] of [
     ["failures", [[false, false], [false, false]]],
     ["short lives", [[false, true], [false, true], [false, true]]],

@@ -5,6 +5,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
 import { connect, TRANSITIONS } from "../src/fanline.js";
+import "../src/watch.js"; // loaded already, it is there as soon as a connection has come or failed
 
 const EVENTS = ["welcome", "break", "refuse", "silence", "goodbye", "offline", "online", "pagehide", "pageshow", "reconnect", "close"];
 

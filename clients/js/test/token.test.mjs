@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { connect, Unauthorized } from "../src/fanline.js";
+import "../src/watch.js"; // loaded already, it is there as soon as a connection has come or failed
 
 const LIFE_MS = 600_000;
 

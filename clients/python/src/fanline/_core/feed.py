@@ -123,9 +123,10 @@ class Feed:
     def flush(self, every_ms: "int | None") -> None:
         """Tells a connection with commands what has changed; `every_ms` is a new pace."""
         unused = [pattern for pattern in self._sent if pattern not in self._wanted]
+        # A topic that the feed refuses is in force all the same.
+        given_back = [pattern for pattern in unused if pattern in self._in_force or pattern not in self._refused]
         self._sent.difference_update(unused)
         self._in_force.difference_update(unused)
-        given_back = [pattern for pattern in unused if pattern not in self._refused]
         if given_back:
             self._say({"op": "unsubscribe", "id": self._next_id(), "topics": given_back})
         if unused:

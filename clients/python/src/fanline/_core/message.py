@@ -1,7 +1,9 @@
 """What the server says, as JSON whose types are not known."""
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any, TypeGuard
 from urllib.parse import quote
 
@@ -59,3 +61,9 @@ def query(parameters: "Mapping[str, str | int | tuple[str, ...]]") -> str:
         values = value if isinstance(value, tuple) else (str(value),)
         parts.append(name + "=" + ",".join(quote(it, safe="*:@$!~") for it in values))
     return "?" + "&".join(parts) if parts else ""
+
+
+def reader(numbers: str) -> "Callable[[str | bytes], Any]":
+    """Reads JSON; with `exact` numbers with a fraction as `Decimal`."""
+    parse_float = Decimal if numbers == "exact" else None
+    return lambda text: json.loads(text, parse_float=parse_float)
