@@ -41,14 +41,18 @@ async fn it_measures_what_a_client_sees_and_takes_no_place_and_is_on_no_list() {
     let audit = Path::new(env!("CARGO_TARGET_TMPDIR")).join("canary-audit");
     let _ = std::fs::remove_dir_all(&audit);
     std::fs::create_dir_all(&audit).expect("a writable target directory");
-    let settings = [
-        ("CANARY_ENABLED", "true"),
-        ("LIMITS_SESSIONS_MAX", "1"),
-        ("LIMITS_SESSIONS_PER_ADDRESS_MAX", "1"),
-        ("ADMIN_LISTEN", "127.0.0.1:0"),
-        ("AUDIT_DIR", audit.to_str().expect("UTF-8")),
-    ];
-    let server = tokio::task::spawn_blocking(move || Program::serve(&[], &settings)).await.expect("a server");
+    let dir = audit.to_str().expect("UTF-8").to_owned();
+    let serve = move || {
+        let settings = [
+            ("CANARY_ENABLED", "true"),
+            ("LIMITS_SESSIONS_MAX", "1"),
+            ("LIMITS_SESSIONS_PER_ADDRESS_MAX", "1"),
+            ("ADMIN_LISTEN", "127.0.0.1:0"),
+            ("AUDIT_DIR", &*dir),
+        ];
+        Program::serve(&[], &settings)
+    };
+    let server = tokio::task::spawn_blocking(serve).await.expect("a server");
     let admin = admin(&server);
     let (before, metrics) = measured(admin, 0.0);
     for name in ["fanline_sessions", "fanline_sessions_adopted_total", "fanline_goodbyes_total", RECONNECTS] {
