@@ -224,7 +224,7 @@ fn a_shard_hangs(prometheus: &Prometheus, server: &Program) {
     prometheus.clears("FanlinePartHangs", server.addr());
 }
 
-/// The only lane is a client's that came before there was a topic for the canary.
+/// Of two lanes one is a client's that came before there was a topic for the canary, and a session that joins has the other.
 fn the_canary_sees_nothing(prometheus: &Prometheus, line: &Line, server: &Program) {
     let client = subscribe(server.addr(), "nothing.at.all");
     line.gate.open(line.market.addr());
@@ -311,7 +311,7 @@ fn alerts_fire_with_a_fault_of_the_real_server_and_clear_when_it_is_over() {
     let full = || File::options().write(true).open("/dev/full").expect("a full disk");
     let (line, flood, steady) = (Line::open("100"), Line::open("2000"), Line::open("20"));
     let late = Line::shut("100");
-    let watched = [("CANARY_ENABLED", "true"), ("LIMITS_LANES_MAX", "1"), ("SHARDS_COUNT", "1"), SOON[0], SOON[1]];
+    let watched = [("CANARY_ENABLED", "true"), ("LIMITS_LANES_MAX", "2"), ("SHARDS_COUNT", "1"), SOON[0], SOON[1]];
     let watched = Program::serve(&[&late.url(), "--profile", "generic"], &watched);
     let lost = Program::serve_logging_to(full(), &[&line.url(), "--profile", "generic"], &SOON);
     let stopped = Program::serve(&[], &[]);

@@ -90,6 +90,7 @@ struct CanarySubscriber {
     was_blind: bool,
     next_sample_ns: u64,
     warnings: RateLimitedLog,
+    refusals: RateLimitedLog,
 }
 
 /// Why a connection has ended.
@@ -160,6 +161,7 @@ impl CanaryPlan {
             was_blind: false,
             next_sample_ns: 0,
             warnings: RateLimitedLog::default(),
+            refusals: RateLimitedLog::default(),
         };
         Ok(move || {
             subscriber.run();
@@ -258,7 +260,7 @@ impl CanarySubscriber {
                 tracing::info!(topic = topic.as_str(), address = %self.target.address, "the canary is connected");
             }
             Heard::Refusal(words) => {
-                if let Some(hidden) = self.warnings.take(now) {
+                if let Some(hidden) = self.refusals.take(now) {
                     tracing::warn!(hidden, "the canary was refused its topic: {words}");
                 }
             }
