@@ -1,6 +1,7 @@
 //! The wiring of the rooms, one function per command.
 
 mod archiving;
+mod canary;
 pub(crate) mod clustering;
 mod configuration_digest;
 pub(crate) mod demand;

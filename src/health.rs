@@ -52,12 +52,17 @@ pub fn url_of(listen: &[ListenAddress], admin: Option<&ListenAddress>) -> Result
         });
         return unix.ok_or(HealthError::NoPlainAddress);
     };
+    Ok(format!("http://{}{PATH}", from_here(listen)))
+}
+
+/// Where a server that listens there is reached from the same machine.
+pub fn from_here(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         ip if !ip.is_unspecified() => ip,
         IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
     };
-    Ok(format!("http://{}{PATH}", SocketAddr::new(ip, listen.port())))
+    SocketAddr::new(ip, listen.port())
 }
 
 /// Asks once; the answer is the body.

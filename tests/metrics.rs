@@ -116,6 +116,12 @@ async fn the_metrics_count_what_happened() {
     assert_eq!(total("fanline_sent_bytes_total", "deflate"), 0.0);
     assert!(total("fanline_publish_to_write_seconds_count", "") >= 1.0);
     assert!(total("fanline_receipt_to_publish_seconds_count", "") >= 1.0);
+    // The market says when it has made a message, by the clock of this machine.
+    eventually("messages have an age", || {
+        let metrics = server.get("/metrics").body;
+        assert_eq!(sum(&metrics, "fanline_venue_time_oddities_total", ""), 0.0, "{metrics}");
+        (sum(&metrics, "fanline_venue_to_receipt_seconds_count", "") >= 1.0).then_some(())
+    });
 }
 
 /// Sessions of each of three shards, once all of them count in the metrics.

@@ -12,7 +12,7 @@ use kit::http::{HANDSHAKE, ask, refused_upgrade};
 use kit::program::{Program, run};
 use kit::seen::{Seen, check_equal};
 use kit::tiers::TierFolder;
-use kit::{DEADLINE, eventually};
+use kit::{DEADLINE, certificate, eventually};
 use serde_json::Value;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
@@ -241,6 +241,30 @@ async fn close_code(socket: &mut Socket) -> Option<u16> {
             Some(Ok(_)) => {}
             Some(Err(_)) | None => return None,
         }
+    }
+}
+
+/// A server that stops says so to its relays, which are served by a thread of their own until then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_stops_says_goodbye_to_its_relays() {
+    let market = market("500");
+    let files = certificate::write("relay", &["localhost"]);
+    let core = core_on("127.0.0.1:0,tls://127.0.0.1:0", &market, &[("TLS_CERTIFICATES", &files.pair())]);
+    let sealed = core.next_address().replace("https://127.0.0.1", "wss://localhost");
+    let trusted = [("SSL_CERT_FILE", files.certificate.to_str().expect("UTF-8"))];
+    let followers = [relay(&[&core], &[]), Program::serve_knowing(&["relay", &sealed], &SERVING, &trusted)];
+    let mut sockets = Vec::new();
+    for node in [5, 6] {
+        sockets.push(follow(&core, node).await);
+    }
+    // What is unread at the stop must not cost the goodbye.
+    sockets[1].send(Message::Binary([&[1][..], &7_u64.to_le_bytes()].concat().into())).await.expect("taken");
+    core.terminate();
+    for socket in &mut sockets {
+        assert_eq!(close_code(socket).await, Some(1001), "{}", core.log());
+    }
+    for follower in followers {
+        eventually("the relay tells why", || follower.log().contains("the server is stopping").then_some(()));
     }
 }
 

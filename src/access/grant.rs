@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use crate::access::identity::Identity;
-use crate::access::rights::Rights;
+use crate::access::rights::{GrantedCommands, Rights};
 
 static UNLIMITED: LazyLock<Arc<Rights>> = LazyLock::new(|| Arc::new(Rights::unlimited()));
 
@@ -16,6 +16,12 @@ pub struct Grant {
 }
 
 impl Grant {
+    /// All topics, live, and nothing to say to the feed: what the server's own canary has.
+    pub fn reading() -> Grant {
+        let rights = Rights { send: GrantedCommands::None, request: GrantedCommands::None, ..Rights::unlimited() };
+        Grant { identity: None, rights: Arc::new(rights) }
+    }
+
     /// Everything, for as long as the client stays: what everybody has without `[auth]`.
     pub fn unlimited() -> Grant {
         Grant { identity: None, rights: UNLIMITED.clone() }

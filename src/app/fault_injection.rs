@@ -41,6 +41,9 @@ impl FaultInjection {
         #[cfg(debug_assertions)]
         if let Some(fault) = self.fault.clone() {
             return std::sync::Arc::new(move |mut handoff| {
+                if handoff.options.is_canary {
+                    return adopt(handoff);
+                }
                 let permit = handoff.permit.take();
                 handoff.permit = Some(Box::new(injected::DepartureTrigger { fault: fault.clone(), _permit: permit }));
                 adopt(handoff);

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use crate::access::end_journal::EndJournal;
 use crate::access::rights::ViewId;
 use crate::access::session_numbers::SessionNumbers;
+use crate::app::canary::{CanaryPlan, CanarySurroundings};
 use crate::app::clustering::feed_in_turns;
 use crate::app::configuration_digest::ConfigurationDigest;
 use crate::app::fault_injection::FaultInjection;
@@ -133,6 +134,8 @@ pub(super) fn start(
     if !lines.is_empty() {
         pulses.push(("delay".into(), lines.pulse.clone()));
     }
+    let canary = CanaryPlan::of(&config, &meters);
+    pulses.extend(canary.iter().map(|canary| ("canary".to_owned(), canary.pulse.clone())));
     let vitals = Vitals::new(clock, pulses);
     let edge_settings = edge_settings(&config, &shares, simulated);
     let tls = edge_settings.load_tls(&meters).map_err(EdgeError::Tls)?;
@@ -178,10 +181,11 @@ pub(super) fn start(
         dialect,
         tls,
         relays,
+        canary_key: canary.as_ref().map(CanaryPlan::key),
     };
     let edge = Edge::bind_with(edge_settings, terms, parts_of_edge, inherited)?;
     let sockets = edge.hand_over().map_err(AppError::system("keep the listening sockets for a successor"))?;
-    let addresses = edge.addresses().cloned().collect();
+    let addresses: Vec<ListenAddress> = edge.addresses().cloned().collect();
     if let Some(admin) = edge.admin_address() {
         tracing::info!(address = %admin, "the operator's listener serves metrics, health and the operator's calls");
     }
@@ -241,6 +245,13 @@ pub(super) fn start(
     };
     let first_phase = if predecessor.is_some() { Phase::Waiting } else { Phase::Serving };
     let (phase, phases) = watch::channel(first_phase);
+    if let Some(canary) = canary {
+        let around =
+            CanarySurroundings { reader: reader.clone(), clock, phases: phases.clone(), stopped: stop.subscribe() };
+        let started = canary.into_run(&addresses, around).map_err(io::Error::other);
+        let started = started.and_then(|run| parts.start("canary", run));
+        started.map_err(AppError::system("start the canary"))?;
+    }
     let edge_faults = faults.clone();
     let serve = move || serve_http(async move { edge_faults.run("edge", edge.serve(phases)).await });
     parts.start("edge", serve).map_err(AppError::system("start the edge"))?;

@@ -30,7 +30,7 @@ const READ_BYTES: usize = 256 << 10;
 /// Followed clients of a small pool.
 const FOLLOWED_MIN: usize = 4;
 /// A masked pong without payload (RFC 6455 section 5.5.3).
-const PONG: [u8; 6] = [0x8A, 0x80, 0, 0, 0, 0];
+pub const PONG: [u8; 6] = [0x8A, 0x80, 0, 0, 0, 0];
 
 /// An upgraded connection, and the bytes received after the upgrade.
 pub type Upgraded = (LoadSocket<TcpStream>, Vec<u8>);

@@ -33,6 +33,8 @@ pub struct DialTarget {
     pub deflate: bool,
     /// Sent immediately after the upgrade.
     pub first_command: Vec<u8>,
+    /// For each step on the way.
+    pub deadline: Duration,
 }
 
 /// Why a connection was not made.
@@ -73,6 +75,7 @@ impl DialTarget {
             headers: String::new(),
             deflate: false,
             first_command: Vec::new(),
+            deadline: DEADLINE,
         })
     }
 
@@ -135,11 +138,11 @@ impl DialTarget {
             let source = Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + nth);
             socket.bind(&SocketAddr::from((source, 0)).into())?;
         }
-        socket.connect_timeout(&self.address.into(), DEADLINE)?;
+        socket.connect_timeout(&self.address.into(), self.deadline)?;
         let stream = TcpStream::from(socket);
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(DEADLINE))?;
-        stream.set_write_timeout(Some(DEADLINE))?;
+        stream.set_read_timeout(Some(self.deadline))?;
+        stream.set_write_timeout(Some(self.deadline))?;
         Ok(stream)
     }
 

@@ -163,6 +163,14 @@ fn read_flag(flag: &Flag, values: &mut Values) -> Result<(), Problem> {
     Ok(())
 }
 
+/// Where the canary connects: the first address at which it can speak.
+pub fn canary_listener(listen: &[ListenAddress], asks_for_certificates: bool) -> Option<&ListenAddress> {
+    let can_speak = |listener: &&ListenAddress| {
+        listener.socket_addr().is_some() && !listener.proxy && !(listener.tls && asks_for_certificates)
+    };
+    listen.iter().find(can_speak)
+}
+
 fn read_word(setting: &'static Setting, word: &str, origin: &Origin) -> Result<Option<SettingValue>, Problem> {
     // An empty URL in a variable does not ask for the simulated market.
     if setting.is_optional() && word.trim().is_empty() && !matches!(setting.kind, SettingKind::FeedUrl) {
@@ -231,6 +239,19 @@ fn conflicts(config: &Config, values: &Values) -> Vec<Problem> {
              name a file with a key, or listen on 127.0.0.1"
         );
         refuse("admin.listen", "admin.listen", sentence);
+    }
+    if let Some(sentence) = config.canary.topic.as_deref().and_then(|text| Pattern::parse(text).err()) {
+        refuse("canary.topic", "canary.topic", sentence.to_string());
+    }
+    if config.canary.enabled && config.canary.topic.is_none() && config.upstream.demand == DemandMode::On {
+        let sentence = "expected canary.topic with upstream.demand, where the canary keeps its topic subscribed, found \
+                        none; name one that is always wanted";
+        refuse("canary.enabled", "upstream.demand", sentence.to_owned());
+    }
+    if config.canary.enabled && canary_listener(&config.listen, config.tls.client_ca.is_some()).is_none() {
+        let sentence = "expected a TCP address in listen for the canary, without the PROXY protocol, and without TLS \
+                        beside tls.client_ca, found none; add `127.0.0.1:8081` to listen";
+        refuse("canary.enabled", "listen", sentence.to_owned());
     }
     if !config.cluster.urls.is_empty() && config.archive.dir.is_some() {
         let sentence = "expected no archive.dir beside cluster.urls, found one: the cluster's log keeps what a restarted \

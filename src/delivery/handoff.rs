@@ -39,6 +39,8 @@ pub struct SessionOptions {
     pub user_agent: Option<Box<str>>,
     /// What the client has shown in the request, and where; looked at once it has been greeted.
     pub presented: Presented,
+    /// The server's own canary, which is no client: it has a grant of its own, and counts nowhere.
+    pub is_canary: bool,
 }
 
 /// A stream of text.

@@ -80,10 +80,14 @@ impl Delivery {
     /// Gives the client to a shard, which greets it and owns it from then on: of the view that clients see which have
     /// shown nothing. Another one takes it over if its credential says so.
     pub fn adopt(&self, handoff: Handoff) {
-        let view = self.gatekeeper.anonymous().map_or(ViewId::LIVE, |grant| grant.rights.view);
+        let is_canary = handoff.options.is_canary;
+        let anonymous = self.gatekeeper.anonymous().filter(|_| !is_canary);
+        let view = anonymous.map_or(ViewId::LIVE, |grant| grant.rights.view);
         // Without a shard the process is about to end: the socket is closed by dropping it.
         let Some(shard) = self.shards.place(view) else { return };
-        shard.load.join();
+        if !is_canary {
+            shard.load.join();
+        }
         // The same if the shard has ended meanwhile; its load does not count any more then.
         shard.sender.send(ShardMessage::Adopt(Box::new(handoff)));
     }

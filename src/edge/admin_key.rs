@@ -1,4 +1,4 @@
-//! The key of the operator, or of relays: read from a file and compared in constant time.
+//! The key of the operator, of relays, or of the canary: mostly read from a file, and compared in constant time.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -33,7 +33,12 @@ pub enum AdminKeyError {
 impl AdminKey {
     /// Reads the key of a file that a setting names; white space around it does not count.
     pub fn read(setting: &'static str, path: &Path) -> Result<AdminKey, AdminKeyError> {
-        Ok(AdminKey { digest: Arc::new(Sha256::digest(read_key(setting, path)?).into()) })
+        Ok(AdminKey::of(&read_key(setting, path)?))
+    }
+
+    /// The key with this text.
+    pub fn of(text: &str) -> AdminKey {
+        AdminKey { digest: Arc::new(Sha256::digest(text).into()) }
     }
 
     /// Whether the value of `Authorization` shows it. The time taken says nothing about the key: digests are compared, and

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::sync::watch;
 
 use crate::edge::phase::Phase;
@@ -30,11 +30,9 @@ pub struct Exposition {
 
 /// Creates a recorder that is not the process's global one; returns its meters and its exposition.
 pub fn recorder() -> (Meters, Exposition) {
+    // Every histogram is of latencies.
     let recorder = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Full(names::PUBLISH_TO_WRITE.name.into()), &LATENCY_BUCKETS)
-        .and_then(|builder| {
-            builder.set_buckets_for_metric(Matcher::Full(names::RECEIPT_TO_PUBLISH.name.into()), &LATENCY_BUCKETS)
-        })
+        .set_buckets(&LATENCY_BUCKETS)
         .expect("the list of buckets is not empty")
         .build_recorder();
     let prometheus = recorder.handle();

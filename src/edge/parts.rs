@@ -39,6 +39,8 @@ pub struct EdgeParts {
     pub tls: Option<Arc<TlsFiles>>,
     /// None: no relay may follow this server.
     pub relays: Option<RelayAdmission>,
+    /// What the server's own canary shows. None: there is none.
+    pub canary_key: Option<AdminKey>,
 }
 
 /// How relays are let in.

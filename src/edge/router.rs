@@ -9,7 +9,7 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post};
 
-use crate::edge::entrance::{agreement, dialect, event_stream, log, websocket};
+use crate::edge::entrance::{agreement, canary, dialect, event_stream, log, websocket};
 use crate::edge::http::admin;
 use crate::edge::http::answer::{HttpRefusal, not_found};
 use crate::edge::http::context;
@@ -32,6 +32,7 @@ pub(in crate::edge) fn public(context: &Arc<AnswerContext>, with_metrics: bool) 
     let router = Router::new()
         .route("/v1/ws", get(websocket::answer).options(origins::preflight))
         .route("/v1/log", get(log::answer))
+        .route(canary::PATH, get(canary::answer))
         .route("/v1/sse", get(event_stream::answer).options(origins::preflight))
         .route("/v1/topics", get(topics::topics).options(origins::preflight))
         .route("/v1/snapshot", get(topics::snapshot).options(origins::preflight))
@@ -101,9 +102,10 @@ async fn finish(State(context): State<Arc<AnswerContext>>, request: Request, nex
 
 /// Value of the `route` label: bounded, whatever paths are requested.
 fn route(path: &str) -> &'static str {
-    const EXACT: [&str; 11] = [
+    const EXACT: [&str; 12] = [
         "/v1/ws",
         "/v1/log",
+        canary::PATH,
         "/v1/sse",
         "/v1/topics",
         "/v1/snapshot",

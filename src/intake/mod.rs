@@ -7,6 +7,7 @@
 //!     classify/     what it is, and which updates of which topics it holds (`Classifier`), by the profile
 //!     arbitrate/    several connections that carry the same: first copy wins, order restored (`Arbiter`)
 //!     assemble/     gaps, whole values, cadence (`Assembler`)
+//!     venue_age.rs  how old messages are on arrival, by the venue's own clock
 //!     output.rs     updates to the publisher, and the state of their topics; feed_health.rs: live or stale
 //! probe.rs      a look at a feed: `fanline probe`
 //! message_file.rs   messages of a feed in a file, and what must become of them: `fanline check`
@@ -35,3 +36,4 @@ mod probe_counts;
 #[cfg(test)]
 mod recorded;
 mod time;
+mod venue_age;

@@ -27,6 +27,7 @@ use crate::intake::cursor::ResumeCursor;
 use crate::intake::message_log::MessageLog;
 use crate::intake::output::Output;
 use crate::intake::update::{ConnectionId, Generation, Release};
+use crate::intake::venue_age::VenueAge;
 
 /// The assembler looks at a tenth of the topics each time.
 const ASSEMBLER_TICK_NS: u64 = 100_000_000;
@@ -45,6 +46,7 @@ pub(super) struct Pipeline {
     assembler_tick_ns: u64,
     cursor: ResumeCursor,
     messages: MessageLog,
+    venue_age: VenueAge,
     /// A topic without a message for this long is forgotten; none: never.
     expire_after: Option<Duration>,
     pub(super) output: Output,
@@ -74,6 +76,7 @@ impl Pipeline {
             assembler_tick_ns: 0,
             cursor: ResumeCursor::new(settings.resume),
             messages: MessageLog::new(settings.hidden.clone(), meters),
+            venue_age: VenueAge::new(meters),
             expire_after: settings.expire_after,
             output: Output::new(publisher, interest, settings.hidden, meters),
         }
@@ -104,9 +107,10 @@ impl Pipeline {
 
     /// The updates of a message to the publisher; the rest of it to its connection.
     fn pass(&mut self, from: &mut Connection, message: &FeedMessage<'_>, classified: &Classified, received: Stamp) {
-        let Pipeline { found, arbiter, overlaps, assembler, output, .. } = self;
+        let Pipeline { found, arbiter, overlaps, assembler, output, venue_age, .. } = self;
         let (source, classifier, mut established) = from.parts();
         for update in found.updates(message.bytes(), classifier, received) {
+            venue_age.look(&update, source.generation);
             if established.as_mut().is_some_and(|established| established.updated(&update)) {
                 output.topic_gap(update.topic, None, received);
             }

@@ -6,12 +6,13 @@ use crate::json::{Each, Pointer};
 use crate::words::topic::check_topic;
 
 use crate::profile::decode::{Decode, MessageFormat};
-use crate::profile::keys::{BIND, CONNECTION_SEQ, ON, SEQ};
+use crate::profile::keys::{BIND, CONNECTION_SEQ, ON, SEQ, TIME};
 use crate::profile::mode::read_mode;
 use crate::profile::optional;
 use crate::profile::rule::{Bind, ConnectionSequenceRule, Field, MessageClass, Naming, NumberFields, Rule, Rules};
 use crate::profile::rules::numbers::{Continuity, GapRemedy, SequenceRule};
 use crate::profile::rules::treatment::Treatment;
+use crate::profile::rules::venue_time::{TimeUnit, VenueTime};
 use crate::profile::section::{ProfileEntry, ProfileError, ProfileSection, did_you_mean, one_of};
 use crate::profile::template::{Aliases, Template};
 use crate::profile::test::Test;
@@ -20,7 +21,20 @@ use crate::profile::test::Test;
 const OWNERS: [(MessageClass, &[&str]); 5] = [
     (
         MessageClass::Data,
-        &["each", "order", "emit", "wrap", "mode", "tail", "merge", "book", "delta_limit", "snapshot_when", "seq"],
+        &[
+            "each",
+            "order",
+            "emit",
+            "wrap",
+            "mode",
+            "tail",
+            "merge",
+            "book",
+            "delta_limit",
+            "snapshot_when",
+            "seq",
+            "time",
+        ],
     ),
     (MessageClass::Ping, &["reply"]),
     (MessageClass::Ack, &["bind", "unbind"]),
@@ -195,8 +209,26 @@ fn read_data(section: &ProfileSection<'_>, scope: &mut Scope, rule: &mut Rule) -
         sequence,
         emit_element: read_emit(section, rule.each.is_some())?,
         wrap: optional(section.get("wrap"), ProfileEntry::flag)?.unwrap_or_default(),
+        time: optional(section.get("time"), |entry| read_time(entry, scope.rules.decode.format))?,
     };
     Ok(())
+}
+
+fn read_time(entry: &ProfileEntry<'_>, format: MessageFormat) -> Result<VenueTime, ProfileError> {
+    if format == MessageFormat::Irc {
+        return Err(entry.error("expected no `time` beside `format = \"irc\"`, whose messages are no JSON"));
+    }
+    let section = entry.section(TIME)?;
+    let at = section.require("at", "at = \"/ts\"")?;
+    let text = at.text()?;
+    let (in_element, pointer) = text.strip_prefix('.').map_or((false, text), |inner| (true, inner));
+    if !pointer.starts_with('/') {
+        return Err(
+            at.error(format!("expected `/pointer` or `./pointer`, found `{text}`; write for example `/{text}`"))
+        );
+    }
+    let unit = section.require("unit", "unit = \"ms\"")?.choice(&TimeUnit::NAMES)?;
+    Ok(VenueTime { at: Pointer::parse(pointer).map_err(|error| at.error(error))?, in_element, unit })
 }
 
 fn read_when(section: &ProfileSection<'_>, scope: &mut Scope) -> Result<Vec<Test>, ProfileError> {
@@ -476,6 +508,24 @@ mod tests {
                 "seq = { rule = \"inc\", last = \"/u\", gap = \"drop\" }",
                 "7: on.1.seq.gap: expected one of `mark`, `resubscribe`, `reconnect`, `ignore`, `drop_old`, found `drop`",
             ),
+            (DATA, "time = { unit = \"ms\" }", "7: on.1.time.at: expected `at = \"/ts\"`, found nothing; add it"),
+            (DATA, "time = { at = \"/E\" }", "7: on.1.time.unit: expected `unit = \"ms\"`, found nothing; add it"),
+            (
+                DATA,
+                "time = { at = \"E\", unit = \"ms\" }",
+                "7: on.1.time.at: expected `/pointer` or `./pointer`, found `E`; write for example `/E`",
+            ),
+            (
+                DATA,
+                "time = { at = \"/E\", unit = \"min\" }",
+                "7: on.1.time.unit: expected one of `s`, `ms`, `us`, `ns`, `rfc3339`, found `min`; did you mean `ms`?",
+            ),
+            (
+                "[decode]\nformat = \"irc\"\n",
+                "[[on]]\nname = \"d\"\nas = \"data\"\ntopic = \"x\"\ntime = { at = \"/t\", unit = \"ms\" }",
+                "9: on.1.time: expected no `time` beside `format = \"irc\"`, whose messages are no JSON",
+            ),
+            (ACK, "time = {}", "6: on.1.time: expected `time` only in rules of class `data`, found `ack`"),
             (
                 "[decode]\nformat = \"irc\"\n",
                 EACH,

@@ -305,6 +305,12 @@ settings! {
         key_file: Option<String> = Unset("/run/secrets/fanline-admin-key"), SettingKind::Text,
             "File with the key for `/admin/…`, at least 16 characters; calls show it as `Authorization: Bearer KEY`. Unset: calls from this machine need none.";
     }
+    canary CanarySettings "A subscriber of the server's own, which sees what a client sees (docs/operations/canary.md)." {
+        enabled: bool = Is("false"), SettingKind::Switch,
+            "Whether the server connects to the first TCP address of `listen` like a client, measures how long messages take to arrive there, and tells when none do (`/healthz`, `fanline_canary_silence_seconds`). It counts nowhere as a client. It needs an address without the PROXY protocol, and without TLS if `tls.client_ca` is set.";
+        topic: Option<String> = Unset("ticker.BTC-USD"), SettingKind::Text,
+            "Topic or pattern that it subscribes to; needed with `upstream.demand = on`, where it keeps a topic subscribed. Unset: the topic with the most messages.";
+    }
     audit Audit "A record of who was shown what, for audits of a licensed feed." {
         dir: Option<String> = Unset("/var/lib/fanline/audit"), SettingKind::Text,
             "Directory of the audit log, for this process alone: a file a day, a JSON object a line, each with the hash of the line before. Unset: nothing is recorded.";

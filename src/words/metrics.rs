@@ -80,6 +80,10 @@ declare! {
             "Connections that a successor replaced before they were closed.";
         RECEIPT_TO_PUBLISH = Histogram "fanline_receipt_to_publish_seconds" []
             "From the arrival of the oldest message of a turn, in which all that has arrived is taken, to the publication of the last.";
+        VENUE_TO_RECEIPT = Histogram "fanline_venue_to_receipt_seconds" []
+            "From the time that a message carries, by the venue's clock, to its arrival, by this machine's; of at most 100 messages a second. Empty where the profile names no time, and while the venue's clock is ahead.";
+        VENUE_TIME_ODDITIES = Counter "fanline_venue_time_oddities_total" [oddity: ["ahead", "late", "unreadable"]]
+            "Times of the venue that are not in fanline_venue_to_receipt_seconds. `ahead`: later than the arrival, so the clocks differ; `late`: more than a minute before it; `unreadable`: no time of the unit that the profile names.";
         UPSTREAM_MESSAGES = Counter "fanline_upstream_messages_total"
             [class: [
                 "data", "ack", "nack", "heartbeat", "ping", "pong", "greeting", "auth_ok", "info", "ignore",
@@ -276,6 +280,14 @@ declare! {
             "Lanes with a shared compression window.";
         WINDOW_SESSIONS = Gauge "fanline_window_sessions" [shard: []]
             "Clients that use a shared compression window.";
+    }
+    "The canary" {
+        CANARY_LATENCY = Histogram "fanline_canary_receipt_to_delivery_seconds" []
+            "From the arrival of a message to its arrival at the canary, through a listener like a client; of at most 100 messages a second. Empty while canary.enabled is off.";
+        CANARY_SILENCE = Gauge "fanline_canary_silence_seconds" []
+            "How old the oldest message is that was published for the canary and has not arrived there; 0 while it has all, and while canary.enabled is off.";
+        CANARY_RECONNECTS = Counter "fanline_canary_reconnects_total" []
+            "Connections that the canary has lost, or could not make.";
     }
     "HTTP" {
         HTTP_REQUESTS = Counter "fanline_http_requests_total" [route: [], status: []]

@@ -98,6 +98,7 @@ pub fn parts_with_ring(ring_frames_max: usize) -> (EdgeParts, Publisher, mpsc::U
             dialect: None,
             tls: None,
             relays: None,
+            canary_key: None,
         },
         publisher,
         newcomers,

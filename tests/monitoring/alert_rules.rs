@@ -82,6 +82,28 @@ fn every_alert_says_how_urgent_it_is_and_leads_to_its_page_and_to_a_panel_of_its
     }
 }
 
+/// Links have no host, since nobody else knows it: docs/operations/watch.md says how to put one before them.
+#[test]
+fn the_recipe_of_the_guide_gives_every_link_its_host_and_changes_nothing_else() {
+    let guide = read("docs/operations/watch.md");
+    let recipe = guide.split("```sh\n").find(|block| block.starts_with("sed ")).expect("a recipe");
+    let recipe = recipe.split("```").next().expect("its end");
+    let output = Command::new("sh").args(["-c", recipe]).current_dir(project("")).output().expect("sh runs");
+    assert!(output.status.success(), "{recipe}: {}", String::from_utf8_lossy(&output.stderr));
+    let (made, rules) = (String::from_utf8(output.stdout).expect("UTF-8"), read("deploy/prometheus/alerts.yml"));
+    assert_eq!(made.lines().count(), rules.lines().count());
+    let hosts =
+        [("runbook_url: ", "https://git.example.com/fanline/"), ("dashboard_url: ", "https://grafana.example.com")];
+    let mut linked = 0;
+    for (made, given) in made.lines().zip(rules.lines()) {
+        let host = hosts.iter().find(|(key, _)| given.trim().starts_with(key));
+        linked += usize::from(host.is_some());
+        let expected = host.map_or(given.to_owned(), |(key, host)| given.replacen(key, &format!("{key}{host}"), 1));
+        assert_eq!(made, expected);
+    }
+    assert_eq!(linked, 2 * all().len(), "each alert has two links");
+}
+
 #[test]
 fn every_alert_fires_with_its_fault_and_clears_after_it_in_its_unit_test() {
     let tests = read("deploy/prometheus/alerts.test.yml");

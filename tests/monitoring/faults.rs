@@ -81,9 +81,13 @@ struct Line {
 
 impl Line {
     fn open(rate: &str) -> Line {
-        let line = Line { market: Program::simulate(&["--rate", rate]), gate: Relay::shut() };
+        let line = Line::shut(rate);
         line.gate.open(line.market.addr());
         line
+    }
+
+    fn shut(rate: &str) -> Line {
+        Line { market: Program::simulate(&["--rate", rate]), gate: Relay::shut() }
     }
 
     fn url(&self) -> String {
@@ -220,6 +224,17 @@ fn a_shard_hangs(prometheus: &Prometheus, server: &Program) {
     prometheus.clears("FanlinePartHangs", server.addr());
 }
 
+/// Of two lanes one is a client's that came before there was a topic for the canary, and a session that joins has the other.
+fn the_canary_sees_nothing(prometheus: &Prometheus, line: &Line, server: &Program) {
+    let client = subscribe(server.addr(), "nothing.at.all");
+    line.gate.open(line.market.addr());
+    prometheus.fires("FanlineCanaryBlind", server.addr());
+    drop(client);
+    prometheus.clears("FanlineCanaryBlind", server.addr());
+    let measured = format!("fanline_canary_receipt_to_delivery_seconds_count{{instance=\"{}\"}} > 0", server.addr());
+    eventually("the canary measures", || (!prometheus.query(&measured).is_empty()).then_some(()));
+}
+
 /// For three days from now.
 fn certificate_near_its_end(stem: &str) -> String {
     let files = certificate::write(stem, &["localhost"]);
@@ -295,6 +310,9 @@ fn keys_are_missing(prometheus: &Prometheus, gate: &Relay, server: &Program) {
 fn alerts_fire_with_a_fault_of_the_real_server_and_clear_when_it_is_over() {
     let full = || File::options().write(true).open("/dev/full").expect("a full disk");
     let (line, flood, steady) = (Line::open("100"), Line::open("2000"), Line::open("20"));
+    let late = Line::shut("100");
+    let watched = [("CANARY_ENABLED", "true"), ("LIMITS_LANES_MAX", "2"), ("SHARDS_COUNT", "1"), SOON[0], SOON[1]];
+    let watched = Program::serve(&[&late.url(), "--profile", "generic"], &watched);
     let lost = Program::serve_logging_to(full(), &[&line.url(), "--profile", "generic"], &SOON);
     let stopped = Program::serve(&[], &[]);
     let limited = [("LIMITS_SESSIONS_MAX", "2"), ("LIMITS_LANES_MAX", "1"), ("SHARDS_COUNT", "1")];
@@ -328,7 +346,7 @@ fn alerts_fire_with_a_fault_of_the_real_server_and_clear_when_it_is_over() {
 
     let servers = [
         &lost, &stopped, &limited, &narrow, &slow, &held, &crowded, &unknown, &delayed, &items, &hangs, &certified,
-        &audited, &keyless,
+        &audited, &keyless, &watched,
     ];
     let addresses = servers.map(Program::addr);
     let rules = hasty(&read("deploy/prometheus/alerts.yml"));
@@ -355,6 +373,7 @@ fn alerts_fire_with_a_fault_of_the_real_server_and_clear_when_it_is_over() {
         if cfg!(debug_assertions) {
             scope.spawn(|| a_shard_hangs(prometheus, &hangs));
         }
+        scope.spawn(|| the_canary_sees_nothing(prometheus, &late, &watched));
         scope.spawn(|| a_certificate_is_near_its_end(prometheus, stem, &certified));
         scope.spawn(|| the_audit_log_cannot_be_written(prometheus, &days, &audited));
         scope.spawn(|| {

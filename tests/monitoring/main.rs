@@ -3,6 +3,7 @@
 
 mod alert_rules;
 mod cluster_faults;
+mod crowd;
 mod dashboards;
 mod faults;
 mod prometheus;

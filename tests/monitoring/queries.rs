@@ -10,7 +10,7 @@ use kit::raw_client::RawClient;
 use kit::tiers::TierFolder;
 use kit::{eventually, skip_without_tool};
 
-/// With a delayed view, identities and an archive, so that no metric is without a series.
+/// With a delayed view, identities, an archive and a canary, so that no metric is without a series.
 const TABLES: &str = r#"
 [simulate]
 [delay]
@@ -29,7 +29,13 @@ fn prometheus_has_data_for_every_panel_and_every_alert() {
     let folder = TierFolder::new("monitoring-queries", TABLES);
     let certificate = certificate::write("monitoring-queries", &["localhost"]).pair();
     let archive = folder.path("archive");
-    let settings = [("UPSTREAM_DEMAND", "on"), ("TLS_CERTIFICATES", &*certificate), ("ARCHIVE_DIR", &*archive)];
+    let settings = [
+        ("UPSTREAM_DEMAND", "on"),
+        ("TLS_CERTIFICATES", &*certificate),
+        ("ARCHIVE_DIR", &*archive),
+        ("CANARY_ENABLED", "true"),
+        ("CANARY_TOPIC", ">"),
+    ];
     let config = folder.path("fanline.toml");
     let server = Program::serve_on("127.0.0.1:0,tls://127.0.0.1:0", &["--config", &config], &settings);
     let rules = read("deploy/prometheus/alerts.yml");

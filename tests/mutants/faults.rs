@@ -42,6 +42,8 @@ const IDENTITY: Tests = ("-p fanline --lib", "identity::");
 const AUDIT: Tests = ("-p fanline --lib", "audit");
 const VIEW_CHANGE: Tests = ("-p fanline --lib", "delivery::shard::view_change");
 const BACKBONE: Tests = ("-p backbone --lib", "simulation::cases::no_offset");
+const VENUE: Tests = ("-p fanline --lib", "intake::venue_age");
+const SIGHT: Tests = ("-p fanline --lib", "app::canary");
 const WORDS: Tests = ("-p fanline --lib", "words::");
 
 pub const KINDS: &[Kind] = &[
@@ -65,6 +67,7 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "audit", faults: AUDITS },
     Kind { name: "hand-over", faults: HANDOVERS },
     Kind { name: "snapshots of a server", faults: SNAPSHOTS },
+    Kind { name: "watching", faults: WATCHING },
 ];
 
 const SCAN: &str = "src/delivery/catch_up/scan.rs";
@@ -491,4 +494,16 @@ const SNAPSHOTS: &[Fault] = &[
     ),
     // What fills the ring outdates what is retained.
     fault("src/bus/publisher/refill.rs", "if !self.retains_newer(&frame.topic.name, offset)", "if true", RETAINED),
+];
+
+const WATCHING: &[Fault] = &[
+    // What answers a subscription is taken for late.
+    fault("src/intake/venue_age.rs", "!self.has_seen(update.topic, generation)", "false", VENUE),
+    fault("src/intake/venue_age.rs", "|| update.snapshot", "", VENUE),
+    // A clock that is behind makes ages smaller than they are.
+    fault("src/intake/venue_age.rs", "self.distrust_ns = received.mono_ns + DISTRUST_NS;", "", VENUE),
+    // Whoever is connected and receives nothing is well.
+    fault("src/app/canary/sight.rs", "if !self.is_blind(now)", "if true", SIGHT),
+    fault("src/app/canary/sight.rs", "self.has_seen && self.is_blind(now)", "self.is_blind(now)", SIGHT),
+    fault("src/delivery/shard/walks.rs", ".filter(|session| !session.is_canary)", "", ("--test canary", "no_list")),
 ];

@@ -1,6 +1,7 @@
 //! A server that has relays: takes their connections from the edge, and gives each what is served.
 
 use std::any::Any;
+use std::io;
 use std::sync::Arc;
 
 use backbone::ingester::IngesterSettings;
@@ -28,9 +29,12 @@ pub trait RelaySocket: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> RelaySocket for S {}
 
+/// A connection that leaves the runtime of the edge. Called within that of relays, it is there.
+pub type DetachedRelay = Box<dyn FnOnce() -> io::Result<Box<dyn RelaySocket>> + Send>;
+
 /// What the edge hands over.
 pub struct RelayHandoff {
-    pub socket: Box<dyn RelaySocket>,
+    pub socket: DetachedRelay,
     /// What came behind the upgrade.
     pub unread: Vec<u8>,
     pub place: RelayPlace,
@@ -206,7 +210,13 @@ async fn attend(handoff: RelayHandoff, sources: SessionSources) -> RelayEnd {
     let RelayHandoff { socket, unread, place, held } = handoff;
     let node = format!("{:016x}", place.node);
     tracing::info!(node, "a relay follows this server");
-    let end = RelaySession::begin(socket, unread, sources, place.node).await.run().await;
+    let end = match socket() {
+        Ok(socket) => RelaySession::begin(socket, unread, sources, place.node).await.run().await,
+        Err(error) => {
+            tracing::warn!(node, %error, "the socket of a relay cannot be watched");
+            RelayEnd::Closed
+        }
+    };
     tracing::info!(node, reason = end.label(), "a relay follows this server no longer");
     drop((place, held));
     end

@@ -10,9 +10,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
 use crate::cluster::relay::greeting::ParentGreeting;
 use crate::cluster::relay::meters::RelayEnd;
@@ -70,7 +70,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RelaySession<S> {
             RelayEnd::Stopped => (CloseCode::Away, "the server is stopping"),
         };
         let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
-        let _ = timeout(CLOSE_MAX, self.socket.send(close)).await;
+        let goodbye = async {
+            self.socket.send(close).await?;
+            // A socket with something unread is reset when it is closed, and the relay would not read the goodbye.
+            while self.socket.next().await.is_some_and(|message| message.is_ok()) {}
+            Ok::<(), SocketError>(())
+        };
+        // It may be gone, or take nothing.
+        let _ = timeout(CLOSE_MAX, goodbye).await;
         end
     }
 

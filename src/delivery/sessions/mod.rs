@@ -39,6 +39,8 @@ pub struct Sessions<S> {
     hearing_queue: VecDeque<SessionId>,
     /// Sessions that are behind.
     behind: usize,
+    /// Those that are no clients: at most one, but for the moment in which it comes anew.
+    canaries: usize,
     /// What clients have sent and the shard has not read.
     inbound_bytes: usize,
     /// What the shard holds for clients that do not take it.
@@ -52,6 +54,7 @@ impl<S: Socket> Sessions<S> {
             queue: VecDeque::new(),
             hearing_queue: VecDeque::new(),
             behind: 0,
+            canaries: 0,
             inbound_bytes: 0,
             unsent: Unsent::default(),
         }
@@ -59,6 +62,11 @@ impl<S: Socket> Sessions<S> {
 
     pub fn len(&self) -> usize {
         self.sessions.len()
+    }
+
+    /// Those of clients.
+    pub fn clients(&self) -> usize {
+        self.sessions.len() - self.canaries
     }
 
     pub fn is_empty(&self) -> bool {
@@ -99,6 +107,7 @@ impl<S: Socket> Sessions<S> {
     /// Takes over a session that has just joined.
     pub fn insert(&mut self, session: Session<S>) -> SessionId {
         self.behind += usize::from(matches!(session.state, SyncState::Behind(_)));
+        self.canaries += usize::from(session.is_canary);
         SessionId(self.sessions.insert(session))
     }
 
@@ -107,6 +116,7 @@ impl<S: Socket> Sessions<S> {
         let session = self.sessions.remove(id.0);
         assert!(session.is_leaving(), "a session leaves its lane before it ends");
         self.inbound_bytes -= session.inbound_bytes as usize;
+        self.canaries -= usize::from(session.is_canary);
         if session.unsent_counted {
             self.unsent.release(end_of(&session.unsent));
         }

@@ -69,6 +69,8 @@ pub struct Session<S> {
     pub certificate: Option<Arc<str>>,
     /// Its opening is in the audit log, so its end has to be.
     pub is_recorded: bool,
+    /// The server's own, which counts nowhere.
+    pub is_canary: bool,
     /// What the client may do.
     pub access: SessionAccess,
     pub format: Format,
@@ -122,6 +124,7 @@ impl<S: Socket> Session<S> {
             address: options.address,
             certificate: options.certificate.clone(),
             is_recorded: false,
+            is_canary: options.is_canary,
             access,
             format: options.format,
             policy: options.policy,

@@ -196,7 +196,9 @@ impl<S: Socket> Shard<S> {
             CatchUpCause::Resume => ("expired", &self.meters.skips_expired),
             CatchUpCause::Overrun => ("overrun", &self.meters.skips_overrun),
         };
-        counter.increment(1);
+        if !self.sessions[id].is_canary {
+            counter.increment(1);
+        }
         self.sessions[id].skips += 1;
         let mut out = Vec::new();
         ServerMessage::Skipped { from: from.next(), to: position, reason }.put(encoding, &mut out);

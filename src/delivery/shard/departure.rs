@@ -139,9 +139,12 @@ impl<S: Socket> Shard<S> {
             self.give_back(id, goodbye.sentence(), end);
         }
         self.record_close(&self.sessions[id], reason);
+        let is_canary = self.sessions[id].is_canary;
         self.sessions.remove(id);
-        self.load.leave();
-        self.meters.goodbye(reason);
+        if !is_canary {
+            self.load.leave();
+            self.meters.goodbye(reason);
+        }
     }
 
     /// Ends the sessions with the oldest unfinished messages, if too many bytes of such messages are held. An eighth is

@@ -16,7 +16,7 @@ const HANDED_OVER: &str = "the server was handed over to a new process, which se
 impl<S: Socket> Shard<S> {
     /// Keeps the end of a session that is on a lane.
     pub(super) fn keep_end(&self, id: SessionId, goodbye: Goodbye, sentence: &str) {
-        if self.journal.is_on() {
+        if self.journal.is_on() && !self.sessions[id].is_canary {
             let row = self.end_row(&self.sessions[id], goodbye, sentence);
             self.journal.session_ended(EndRow { standing: Some(self.standing(id)), ..row });
         }

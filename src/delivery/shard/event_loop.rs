@@ -280,6 +280,8 @@ impl EventLoop {
         let mut client = AdoptedSocket { socket, scratch: self.scratch.clone(), _permit: permit };
         if self.watch(&mut client) {
             self.shard.adopt(client, &unread, options, now);
+        } else if !options.is_canary {
+            self.load.leave();
         }
     }
 
@@ -290,7 +292,6 @@ impl EventLoop {
         let watched = self.poll.registry().register(&mut client.socket, token, interest);
         if let Err(error) = &watched {
             tracing::warn!(%error, "dropping a client whose socket cannot be watched");
-            self.load.leave();
         }
         watched.is_ok()
     }
@@ -306,6 +307,7 @@ impl EventLoop {
         if self.watch(transfer.socket_mut()) {
             self.shard.take_over(transfer, now);
         } else {
+            self.load.leave();
             self.shard.lose(transfer);
         }
     }

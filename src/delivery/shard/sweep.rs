@@ -46,7 +46,7 @@ impl<S: Socket> Shard<S> {
 
     fn report(&mut self) {
         let (sessions, lanes) = (&self.sessions, &self.lanes);
-        self.meters.sessions.set(sessions.len() as f64);
+        self.meters.sessions.set(sessions.clients() as f64);
         self.meters.behind.set(sessions.behind() as f64);
         self.meters.inbound_bytes.set(sessions.inbound_bytes() as f64);
         self.meters.unsent_bytes.set(sessions.unsent_bytes() as f64);

@@ -119,7 +119,8 @@ impl<S: Socket> Shard<S> {
 
     /// Gives the work.
     fn visit(&mut self, id: SessionId, errand: &mut Errand, now: Stamp) -> usize {
-        let Some(session) = self.sessions.get(id) else { return 1 };
+        // The canary is nobody's client: it is not listed, and no order is about it.
+        let Some(session) = self.sessions.get(id).filter(|session| !session.is_canary) else { return 1 };
         match errand {
             Errand::Order { order: NumberedOrder { selector, order, .. }, reconnect_ms, sessions, .. } => {
                 let (steps, is_reached) = self.obey_order(id, (selector, order), reconnect_ms, now);

@@ -1,5 +1,7 @@
 //! What is agreed on with a client before its session, whatever the session speaks.
 
+use std::any::Any;
+
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 
@@ -11,6 +13,7 @@ use crate::edge::http::context::AnswerContext;
 use crate::edge::http::query::bad;
 use crate::edge::listen::admission::{AdmissionLimit, Permit};
 use crate::edge::listen::client_files::ClientFile;
+use crate::edge::listen::client_stream::ClientStream;
 use crate::edge::listen::peer::ClientCertificate;
 use crate::edge::listen::takeover::TakenConnection;
 use crate::protocol::command::resume_offset;
@@ -53,14 +56,24 @@ impl Agreed {
     /// The connection belongs to the session from here on.
     pub(crate) fn begin(self, context: &AnswerContext, taken: TakenConnection) {
         let Agreed { options, permit } = self;
-        match taken.socket.into_client_socket() {
-            Ok((socket, unread)) => {
-                let unread = [&taken.unread[..], &unread].concat().into();
-                let permit = (permit, taken.file.map(ClientFile::into_session));
-                (context.adopt)(Handoff { socket, unread, options, permit: Some(Box::new(permit)) });
-            }
-            Err(error) => tracing::warn!(%error, "an upgraded socket could not be handed over"),
+        let file = taken.file.map(ClientFile::into_session);
+        adopt(context, (taken.socket, &taken.unread[..]), options, Some(Box::new((permit, file))));
+    }
+}
+
+/// Hands the socket of a session over, with what was read from it beyond the request.
+pub(super) fn adopt(
+    context: &AnswerContext,
+    (socket, unread): (ClientStream, &[u8]),
+    options: SessionOptions,
+    permit: Option<Box<dyn Any + Send>>,
+) {
+    match socket.into_client_socket() {
+        Ok((socket, held)) => {
+            let unread = [unread, &held].concat().into();
+            (context.adopt)(Handoff { socket, unread, options, permit });
         }
+        Err(error) => tracing::warn!(%error, "an upgraded socket could not be handed over"),
     }
 }
 
@@ -115,6 +128,7 @@ pub(in crate::edge) fn admit(
         certificate,
         user_agent: user_agent.and_then(|text| Some(text.to_str().ok()?.into())),
         presented: Presented { credential, origin, promises_auth: query.promises_auth, waiting_place },
+        is_canary: false,
     };
     Ok(Agreed { options, permit })
 }

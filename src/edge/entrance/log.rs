@@ -1,7 +1,8 @@
 //! `/v1/log`: relays, which read the log of this server.
 //!
 //! They receive everything at once, so they are no clients: neither a token nor the page that asks decides, but
-//! `relay.serve` and the key of `relay.key_file`.
+//! `relay.serve` and the key of `relay.key_file`. After the upgrade their connections are with the thread of relays, so
+//! that a busy edge does not delay them, nor one that has ended.
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use url::form_urlencoded;
 
 use crate::cluster::relay::SUBPROTOCOL;
 use crate::cluster::relay::greeting::PathFault;
-use crate::cluster::relay::host::{RelayEntrance, RelayHandoff, RelayPlace, RelayRefusal};
+use crate::cluster::relay::host::{RelayEntrance, RelayHandoff, RelayPlace, RelayRefusal, RelaySocket};
 use crate::edge::entrance::handshake::Handshake;
 use crate::edge::http::answer::HttpRefusal;
 use crate::edge::http::context::AnswerContext;
@@ -39,8 +40,14 @@ pub(in crate::edge) async fn answer(
             let mut response = handshake.response();
             response.extensions_mut().insert(Takeover::new(move |taken| {
                 let held = Box::new(taken.file.map(ClientFile::into_session));
-                let (socket, unread) = (Box::new(taken.socket), taken.unread.to_vec());
-                entrance.begin(RelayHandoff { socket, unread, place, held });
+                let unread = taken.unread.to_vec();
+                match taken.socket.detach() {
+                    Ok(attach) => {
+                        let socket = Box::new(move || Ok(Box::new(attach()?) as Box<dyn RelaySocket>));
+                        entrance.begin(RelayHandoff { socket, unread, place, held });
+                    }
+                    Err(error) => tracing::warn!(%error, "the socket of a relay could not be handed over"),
+                }
             }));
             response
         }

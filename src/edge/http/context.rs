@@ -13,6 +13,7 @@ use crate::audit::log::AuditLog;
 use crate::bus::reader::Reader;
 use crate::bus::signal::pulse::Vitals;
 use crate::bus::views::Views;
+use crate::edge::admin_key::AdminKey;
 use crate::edge::http::answer::HttpRefusal;
 use crate::edge::http::assets::Assets;
 use crate::edge::http::body::{BodyBound, Store};
@@ -50,6 +51,8 @@ pub(in crate::edge) struct AnswerContext {
     pub behind_max: Duration,
     pub simulated: bool,
     pub relays: Option<RelayAdmission>,
+    /// What the server's own canary shows, if there is one.
+    pub canary_key: Option<AdminKey>,
 }
 
 /// Values of the `reason` label of `fanline_refusals_total` for refused answers.
@@ -91,6 +94,7 @@ impl AnswerContext {
             behind_max: settings.behind_max,
             simulated: settings.simulated,
             relays: parts.relays,
+            canary_key: parts.canary_key,
         }
     }
 

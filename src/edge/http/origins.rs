@@ -203,8 +203,8 @@ pub(in crate::edge) async fn guard(
     next: Next,
 ) -> Response {
     let path = request.uri().path();
-    // Load balancers ask by address, and health reveals nothing.
-    let is_health = matches!(path, "/healthz" | "/readyz");
+    // Load balancers ask by address, and health reveals nothing. The canary does, too, and shows a key.
+    let is_by_address = matches!(path, "/healthz" | "/readyz" | "/v1/canary");
     let is_public_file = path.starts_with("/static/");
     // Also a WebSocket at a path of a dialect.
     let is_data = path.starts_with("/v1/") || request.headers().contains_key(header::UPGRADE);
@@ -213,7 +213,7 @@ pub(in crate::edge) async fn guard(
     let host = host(&request).to_owned();
     let scheme = request.extensions().get::<WebClient>().map_or(WebScheme::Http, |client| client.scheme);
     let target = RequestTarget { scheme, host: &host };
-    if !is_health && !visitors.admits_host(&host) {
+    if !is_by_address && !visitors.admits_host(&host) {
         let refusal = wrong_host(&host);
         context.refuse(address_of(&request), REASONS[1], &refusal);
         return refusal.into_response();

@@ -74,6 +74,24 @@ impl ClientStream {
         })
     }
 
+    /// Leaves tokio's reactor. What is given, called within another runtime, is the same connection there.
+    pub(crate) fn detach(self) -> io::Result<DetachedStream> {
+        Ok(match self {
+            ClientStream::Tcp(stream) => {
+                let stream = stream.into_std()?;
+                Box::new(move || TcpStream::from_std(stream).map(ClientStream::from))
+            }
+            ClientStream::Unix(stream) => {
+                let stream = stream.into_std()?;
+                Box::new(move || UnixStream::from_std(stream).map(ClientStream::from))
+            }
+            ClientStream::Tls(tls) => {
+                let attach = tls.detach()?;
+                Box::new(move || Ok(ClientStream::Tls(Box::new(attach()?))))
+            }
+        })
+    }
+
     fn pinned(self: Pin<&mut Self>) -> Pin<&mut dyn ByteStream> {
         match self.get_mut() {
             ClientStream::Tcp(stream) => Pin::new(stream),
@@ -82,6 +100,9 @@ impl ClientStream {
         }
     }
 }
+
+/// A connection that no reactor watches, on its way to another runtime.
+pub(in crate::edge) type DetachedStream = Box<dyn FnOnce() -> io::Result<ClientStream> + Send>;
 
 /// What all of them can do.
 trait ByteStream: AsyncRead + AsyncWrite + Unpin {}

@@ -88,6 +88,7 @@ pub(crate) const ON: Keys = Keys {
             "all must hold for a message that is a whole value; `./x` tests the element",
         ),
         key("seq", "table", "none", "[sequence numbers](#sequence-numbers) of the topic"),
+        key("time", "table", "none", "where a message has the [venue's own time](#the-venues-time)"),
         key("bind", "table", "none", "a [binding](#bindings) that begins; only with `ack`"),
         key("unbind", "template", "none", "the key of a [binding](#bindings) that ends; only with `ack`"),
         key("reply", "template", "required with `ping`", "the answer; only with `ping`"),
@@ -125,6 +126,20 @@ pub(crate) const SEQ: Keys = Keys {
             "`mark`, `resubscribe`, `reconnect`, `ignore`, `drop_old`",
             "`mark`",
             "what to do when some are missing",
+        ),
+    ],
+    later: &[],
+};
+
+pub(crate) const TIME: Keys = Keys {
+    section: "on.time",
+    known: &[
+        key("at", "pointer", "required", "where the time is; `./x` is seen from the element"),
+        key(
+            "unit",
+            "`s`, `ms`, `us`, `ns`, `rfc3339`",
+            "required",
+            "how it is written: a number, or digits in a string, of seconds to nanoseconds since 1970; or a text such as `2026-08-01T02:53:53.398Z`",
         ),
     ],
     later: &[],

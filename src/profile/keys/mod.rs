@@ -12,7 +12,7 @@ pub(crate) use crate::profile::keys::connections::{
 };
 pub(crate) use crate::profile::keys::downstream::{DOWNSTREAM, FORM, HEARTBEAT, ITEMS, PATH, SAID};
 pub(crate) use crate::profile::keys::messages::{
-    BIND, BOOK, CHECKSUM, CONNECTION_SEQ, DECODE, DELTA_LIMIT, MERGE, ON, SEQ,
+    BIND, BOOK, CHECKSUM, CONNECTION_SEQ, DECODE, DELTA_LIMIT, MERGE, ON, SEQ, TIME,
 };
 pub(crate) use crate::profile::keys::requests::{RENEWAL, SNAPSHOT, VENUE_REQUEST};
 
@@ -71,6 +71,7 @@ pub(crate) const ALL: &[&Keys] = &[
     &ON,
     &BIND,
     &SEQ,
+    &TIME,
     &MERGE,
     &BOOK,
     &CHECKSUM,

@@ -112,6 +112,12 @@ const PLACES: &[Place] = &[
         ],
     ),
     place(
+        "on.time",
+        "on = [{ name = 'r', as = 'data', topic = 'x', time = {",
+        "} }]",
+        &[&[("at", "'/t'"), ("unit", "'ms'")]],
+    ),
+    place(
         "on.merge",
         "on = [{ name = 'r', as = 'data', topic = 'x', mode = 'merge', snapshot_when = [], merge = {",
         "} }]",

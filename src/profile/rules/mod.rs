@@ -4,3 +4,4 @@ pub mod checksum;
 pub mod fold;
 pub mod numbers;
 pub mod treatment;
+pub mod venue_time;

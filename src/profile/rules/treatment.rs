@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::profile::rules::fold::FoldRule;
 use crate::profile::rules::numbers::SequenceRule;
+use crate::profile::rules::venue_time::VenueTime;
 
 /// Messages that `mode = "tail"` keeps at most.
 pub const TAIL_MAX: usize = 1000;
@@ -17,6 +18,8 @@ pub struct Treatment {
     pub emit_element: bool,
     /// Publish `{"topic":…,"data":…}` around it, because the topic cannot be read from it.
     pub wrap: bool,
+    /// Where a message says when the venue has made it.
+    pub time: Option<VenueTime>,
 }
 
 /// What a client that joins needs.

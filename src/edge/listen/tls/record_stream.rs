@@ -246,6 +246,16 @@ impl TlsStream {
         Ok((ClientSocket::Tls(Box::new(socket)), plain))
     }
 
+    /// Leaves tokio's reactor. What is given, called within another runtime, is the same stream there.
+    pub(crate) fn detach(self) -> io::Result<impl FnOnce() -> io::Result<TlsStream> + Send + 'static> {
+        let TlsStream { stream, session, records_per_key, has_shut_down } = self;
+        let stream = stream.into_std()?;
+        Ok(move || {
+            let stream = TcpStream::from_std(stream)?;
+            Ok(TlsStream { stream, session, records_per_key, has_shut_down })
+        })
+    }
+
     /// Takes bytes from the socket. False if there will be none.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         let incoming = &mut self.session.incoming;
