@@ -53,7 +53,7 @@ use crate::settings::table::Config;
 use crate::simulator::SimulatorError;
 use crate::simulator::market_server::Simulator;
 use crate::simulator::recording::{Recording, RecordingError};
-use crate::simulator::replay::{ReplayServer, Speed};
+use crate::simulator::replay::{ReplayAnswer, ReplayServer, Speed};
 use crate::words::topic::TopicError;
 
 use self::clustering::JoinError;
@@ -173,6 +173,8 @@ pub struct ReplayOptions {
     pub speed: Speed,
     /// Start again at the end.
     pub looped: bool,
+    /// Patterns and answers to what clients say.
+    pub answers: Vec<(String, String)>,
 }
 
 /// Serves the feed until it is asked to stop. Each part has its own threads, so that none can hold up another; this thread
@@ -227,10 +229,12 @@ pub async fn simulate(listen: SocketAddr, config: Config) -> Result<(), AppError
 
 /// Serves a recording as a feed until SIGTERM or SIGINT.
 pub async fn replay(replay: ReplayOptions) -> Result<(), AppError> {
-    let ReplayOptions { capture, listen, speed, looped } = replay;
+    let ReplayOptions { capture, listen, speed, looped, answers } = replay;
+    let answers = answers.iter().map(|(pattern, text)| ReplayAnswer::new(pattern, text));
+    let answers = answers.collect::<Result<Vec<_>, _>>()?;
     let signals = Signals::watch()?;
     let recording = Recording::load(&capture)?;
-    let server = ReplayServer::bind(listen, recording, speed, looped).await?;
+    let server = ReplayServer::bind(listen, (recording, answers), speed, looped).await?;
     announce(format_args!("fanline replaying on ws://{}", server.local_addr()));
     serve_until_signalled(signals, |stopped| server.serve(stopped)).await;
     Ok(())

@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use self::admin::AdminOptions;
@@ -114,6 +114,9 @@ enum CliCommand {
         /// Start again at the end.
         #[arg(long = "loop")]
         looped: bool,
+        /// Answer what a client says: a regular expression, and a text in which $1 is its first group. May be repeated.
+        #[arg(long, num_args = 2, value_names = ["PATTERN", "TEXT"], action = ArgAction::Append)]
+        answer: Vec<String>,
     },
     /// Check a configuration, a profile or a recording.
     Check {
@@ -280,11 +283,12 @@ fn perform(
             log_ignored_variables(&effective);
             block_on(app::simulate(listen, effective.config))
         }
-        Some(CliCommand::Replay { capture, listen, speed, looped }) => {
+        Some(CliCommand::Replay { capture, listen, speed, looped, answer }) => {
             let effective = load(Settings::default())?;
             let _log = logs::start(&effective.config.log);
             log_ignored_variables(&effective);
-            block_on(app::replay(ReplayOptions { capture, listen, speed, looped }))
+            let answers = answer.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect();
+            block_on(app::replay(ReplayOptions { capture, listen, speed, looped, answers }))
         }
         Some(CliCommand::Check { file }) => {
             let checked = check(&file, variables.clone())?;

@@ -11,7 +11,12 @@ use crate::words::metrics::Meters;
 use crate::words::rate_limited_log::RateLimitedLog;
 use crate::words::stamp::Stamp;
 
+/// Messages without any that fits, after which the profile is in doubt.
+const MISFITS: u64 = 32;
+
 pub(super) struct MessageLog {
+    /// Name of the profile.
+    profile: String,
     messages: [Counter; MessageClass::ALL.len()],
     bytes: Counter,
     limits: [RateLimitedLog; MessageClass::ALL.len()],
@@ -20,8 +25,9 @@ pub(super) struct MessageLog {
 }
 
 impl MessageLog {
-    pub(super) fn new(hidden: Hidden, meters: &Meters) -> MessageLog {
+    pub(super) fn new(profile: &str, hidden: Hidden, meters: &Meters) -> MessageLog {
         MessageLog {
+            profile: profile.to_string(),
             messages: MessageClass::ALL
                 .map(|class| meters.counter(&names::UPSTREAM_MESSAGES, &[("class", class.label())])),
             bytes: meters.counter(&names::UPSTREAM_BYTES, &[]),
@@ -45,6 +51,24 @@ impl MessageLog {
         if classified.problem.is_some() || !matches!(class, MessageClass::Data | MessageClass::Ignore) {
             self.show(classified, message, received, counts);
         }
+        if matches!(class, MessageClass::Unmatched | MessageClass::Garbled) {
+            self.doubt(counts);
+        }
+    }
+
+    /// Whether the profile is one for this feed at all.
+    fn doubt(&self, counts: &mut ProbeCounts) {
+        let of = |class: MessageClass| counts.messages[class as usize];
+        let misfits = of(MessageClass::Unmatched) + of(MessageClass::Garbled);
+        if misfits != MISFITS || counts.messages.iter().sum::<u64>() != misfits {
+            return;
+        }
+        let sentence = format!(
+            "none of the first {MISFITS} messages fits profile `{}`; check that it is the right one for this feed",
+            self.profile
+        );
+        tracing::warn!("upstream: {sentence}");
+        counts.trouble(sentence);
     }
 
     fn show(&mut self, classified: &Classified, message: &FeedMessage<'_>, received: Stamp, counts: &mut ProbeCounts) {

@@ -18,6 +18,9 @@ pub(super) struct OddityLog {
     malformed: NameLog,
     too_large: NameLog,
     wrong_checksum: NameLog,
+    unanswered: NameLog,
+    /// Answers that name nothing that was requested.
+    unclaimed: NameLog,
     refused: NameLog,
     /// Reason of the newest refusal.
     refused_why: String,
@@ -43,6 +46,8 @@ impl OddityLog {
             malformed: NameLog::default(),
             too_large: NameLog::default(),
             wrong_checksum: NameLog::default(),
+            unanswered: NameLog::default(),
+            unclaimed: NameLog::default(),
             refused: NameLog::default(),
             refused_why: String::new(),
             meters: OddityMeters {
@@ -88,10 +93,31 @@ impl OddityLog {
         self.write(now);
     }
 
+    /// An item was neither granted nor refused.
+    pub(super) fn add_unanswered(&mut self, item: &str, now: Stamp) {
+        self.unanswered.add(item);
+        self.write(now);
+    }
+
+    /// An answer grants nothing that was requested.
+    pub(super) fn add_unclaimed(&mut self, answer: &str, now: Stamp) {
+        self.unclaimed.add(answer);
+        self.write(now);
+    }
+
     /// Writes the lines that are due.
     pub(super) fn write(&mut self, now: Stamp) {
         if let Some((topics, count)) = self.refused.line(now) {
             tracing::warn!(count, "upstream: refused: {topics}: {}", self.refused_why);
+        }
+        if let Some((items, count)) = self.unanswered.line(now) {
+            tracing::warn!(count, "upstream: the feed has not answered the subscription to {items}");
+        }
+        if let Some((answers, count)) = self.unclaimed.line(now) {
+            tracing::warn!(
+                count,
+                "upstream: answers name no item that was requested: {answers}; check `ack.key` of the profile"
+            );
         }
         if let Some((topics, count)) = self.old.line(now) {
             tracing::warn!(count, "upstream: dropped, because their numbers are older than the newest: {topics}");
@@ -128,6 +154,8 @@ impl OddityLog {
     /// When a line is due.
     pub(super) fn deadline_ns(&self) -> Option<u64> {
         let logs = [
+            &self.unanswered,
+            &self.unclaimed,
             &self.refused,
             &self.old,
             &self.restarted,

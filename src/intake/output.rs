@@ -25,12 +25,13 @@ use crate::intake::feed_health::FeedHealth;
 use crate::intake::item_status::ItemStatus;
 use crate::intake::oddity_log::OddityLog;
 use crate::intake::probe_counts::ProbeCounts;
-use crate::intake::update::{Oddity, UpdateSink};
+use crate::intake::update::{ConnectionId, Oddity, UpdateSink};
 
 /// With this many more lapsed topics than known ones, the lapsed are searched for topics that are no longer known.
 const LAPSED_MORE: usize = 1024;
 /// Message to clients, in fanline's own words.
 const NOT_SENT: &str = "the feed does not send this topic";
+const NOT_ANSWERED: &str = "the feed has not answered the subscription to this topic";
 /// Message to clients when the feed reports it itself.
 const TOPIC_OUTDATED: &str = "the feed reports that this topic has been silent for unusually long";
 
@@ -67,6 +68,8 @@ pub(super) enum ItemRefusal {
     Upstream(String),
     /// In fanline's own words, for clients too.
     Own(String),
+    /// The feed has said nothing, and sent nothing.
+    Unanswered,
 }
 
 impl Output {
@@ -122,7 +125,12 @@ impl Output {
     }
 
     pub(super) fn count_loss(&self, loss: &Loss) {
-        let index = Loss::LABELS.iter().position(|label| *label == loss.label());
+        self.count_reconnect(loss.label());
+    }
+
+    /// Counts an attempt to reconnect, by one of the labels of losses.
+    pub(super) fn count_reconnect(&self, reason: &str) {
+        let index = Loss::LABELS.iter().position(|label| *label == reason);
         index.iter().for_each(|index| self.meters.reconnects[*index].increment(1));
     }
 
@@ -175,11 +183,20 @@ impl Output {
     /// for it are notified.
     pub(super) fn refuse(&mut self, (topic, is_pinned): (&str, bool), why: ItemRefusal, now: Stamp) {
         let (logged, message) = match why {
-            ItemRefusal::Upstream(text) => (self.hidden.mask(&text).into_owned(), NOT_SENT.to_string()),
-            ItemRefusal::Own(message) => (message.clone(), message),
+            ItemRefusal::Upstream(text) => (Some(self.hidden.mask(&text).into_owned()), NOT_SENT.to_string()),
+            ItemRefusal::Own(message) => (Some(message.clone()), message),
+            ItemRefusal::Unanswered => (None, NOT_ANSWERED.to_string()),
         };
-        self.counts.trouble(format!("refused `{topic}`: {logged}"));
-        self.oddities.add_refused(topic, &logged, now);
+        match logged {
+            Some(why) => {
+                self.counts.trouble(format!("refused `{topic}`: {why}"));
+                self.oddities.add_refused(topic, &why, now);
+            }
+            None => {
+                self.counts.trouble(format!("not answered: `{topic}`"));
+                self.oddities.add_unanswered(topic, now);
+            }
+        }
         if is_pinned || self.publisher.knows(topic) {
             self.status(topic, TopicStatus::Refused { message }, now);
         } else {
@@ -187,16 +204,23 @@ impl Output {
         }
     }
 
+    /// An answer of the feed grants nothing that was requested.
+    pub(super) fn unclaimed(&mut self, answer: &str, now: Stamp) {
+        let answer = self.hidden.mask(answer).into_owned();
+        self.counts.trouble(format!("an answer names no item that was requested: {answer}"));
+        self.oddities.add_unclaimed(&answer, now);
+    }
+
     /// Messages are missing on a connection, in unknown ones of these topics.
     pub(super) fn connection_gap(
         &mut self,
         topics: impl Iterator<Item = String>,
-        missed: Option<u64>,
+        (connection, missed): (ConnectionId, Option<u64>),
         received: Stamp,
     ) {
         self.meters.connection_gaps.increment(1);
         topics.for_each(|topic| self.topic_gap(&topic, None, received));
-        tracing::warn!(missed, "upstream: messages are missing on a connection");
+        tracing::warn!(connection = connection.0, missed, "upstream: messages are missing on a connection");
     }
 
     /// Messages of one topic are missing here.

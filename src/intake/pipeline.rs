@@ -54,6 +54,8 @@ pub(super) struct Pipeline {
 
 /// Settings that hold for as long as the process runs.
 pub(super) struct PipelineSettings<'a> {
+    /// Name of the profile.
+    pub profile: &'a str,
     pub stale_after: StaleAfter,
     pub expire_after: Option<Duration>,
     pub legs: usize,
@@ -75,7 +77,7 @@ impl Pipeline {
             assembler: Assembler::new(settings.stale_after, TOPICS_MAX),
             assembler_tick_ns: 0,
             cursor: ResumeCursor::new(settings.resume),
-            messages: MessageLog::new(settings.hidden.clone(), meters),
+            messages: MessageLog::new(settings.profile, settings.hidden.clone(), meters),
             venue_age: VenueAge::new(meters),
             expire_after: settings.expire_after,
             output: Output::new(publisher, interest, settings.hidden, meters),

@@ -76,6 +76,7 @@ impl PointerSet {
     pub fn add(&mut self, text: &str) -> Result<PointerSite, String> {
         let pointer = |text: &str| Pointer::parse(text).map_err(|error| error.to_string());
         let slot = match text.strip_prefix('.') {
+            Some("/") => return Err("expected `.` for the element itself, found `./`".to_string()),
             Some(inner) => PointerSlot::Element(self.element.add(&pointer(inner)?)),
             None => PointerSlot::Whole(self.whole.add(&pointer(text)?)),
         };

@@ -10,11 +10,13 @@ use std::ops::Range;
 
 pub use depth::is_too_deep;
 pub use document::{Document, Match, Matches, PointerSet, PointerSite, list_parts};
+pub use pointer_error::PointerError;
 use scan::Scan;
 use tree::SearchNode;
 
 mod depth;
 mod document;
+mod pointer_error;
 mod scan;
 pub mod strict;
 mod tree;
@@ -45,21 +47,6 @@ struct PathSegment {
     name: Box<str>,
     /// The same as an index into an array, if it is one.
     index: Option<i64>,
-}
-
-/// Why a text is not a pointer.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PointerError {
-    #[error("expected a JSON pointer that starts with `/`, found `{text}`; write `/{text}`")]
-    NoSlash { text: String },
-    #[error("expected `~0` (for ~) or `~1` (for /) after `~`, found `{text}`")]
-    BadEscape { text: String },
-    #[error("expected a JSON pointer of at most {SEGMENTS_MAX} segments, found {segments}")]
-    TooDeep { segments: usize },
-    #[error("expected an index from the end of at most {FROM_END_MAX}, found `{text}`")]
-    TooFarBack { text: String },
-    #[error("expected at most {STARS_MAX} `*` in a path, found {stars}")]
-    TooManyStars { stars: usize },
 }
 
 impl Pointer {

@@ -1,10 +1,9 @@
 //! Reader of the message side of a profile: `[[on]]` and the keys beside it.
 
-use std::sync::Arc;
-
 use crate::json::{Each, Pointer};
 use crate::words::topic::check_topic;
 
+use crate::profile::aliases::read_aliases;
 use crate::profile::decode::{Decode, MessageFormat};
 use crate::profile::keys::{BIND, CONNECTION_SEQ, ON, SEQ, TIME};
 use crate::profile::mode::read_mode;
@@ -34,6 +33,7 @@ const OWNERS: [(MessageClass, &[&str]); 5] = [
             "snapshot_when",
             "seq",
             "time",
+            "continue",
         ],
     ),
     (MessageClass::Ping, &["reply"]),
@@ -51,20 +51,29 @@ const GUESS: &str = "${guess}";
 pub(crate) fn read_rules(root: &ProfileSection<'_>) -> Result<Rules, ProfileError> {
     let mut scope = Scope { aliases: read_aliases(root)?, ..Scope::default() };
     scope.rules.decode = optional(root.get("decode"), Decode::read)?.unwrap_or_default();
-    let entries = root.get("on").map(|entry| entry.list()).transpose()?.unwrap_or_default();
-    let sections = entries.iter().map(|entry| entry.section(ON)).collect::<Result<Vec<_>, _>>()?;
-    for section in &sections {
+    let sections = root.get("on").map(|entry| entry.named(ON, "name = \"trades\"")).transpose()?.unwrap_or_default();
+    for (_, section) in &sections {
         scope.rules.variables.extend(read_variables(section)?);
     }
     scope.rules.bind_via = optional(root.get("bind_via"), |entry| scope.template_at(entry, None))?;
     scope.rules.sequence = optional(root.get("seq"), |entry| read_connection_sequence(entry, &mut scope))?;
     scope.rules.unmatched = optional(root.get("unmatched"), read_unmatched)?;
-    for section in &sections {
-        let rule = read_rule(section, &mut scope)?;
+    let topic = root.get("topic");
+    optional(topic.clone(), ProfileEntry::text)?;
+    for (name, section) in &sections {
+        let rule = read_rule((*name, section), topic.as_ref(), &mut scope)?;
         scope.rules.list.push(rule);
     }
     if scope.rules.list.is_empty() {
-        return Err(root.error("on", "expected at least one rule, found none; add `[[on]]`"));
+        return Err(root.error("on", "expected at least one rule, found none; add for example `[on.trades]`"));
+    }
+    let names_none = |(section, rule): (&ProfileSection<'_>, &Rule)| {
+        rule.class == MessageClass::Data && section.get("topic").is_none()
+    };
+    if let Some(topic) = topic
+        && !sections.iter().map(|(_, section)| section).zip(&scope.rules.list).any(names_none)
+    {
+        return Err(topic.error("expected a rule of class `data` without a `topic` of its own, found none; remove it"));
     }
     Ok(scope.rules)
 }
@@ -89,17 +98,6 @@ pub(crate) fn settle_guess(rules: &mut Rules, template: &str) -> Result<(), Stri
     Ok(())
 }
 
-/// The `[alias.NAME]` tables.
-pub(crate) fn read_aliases(root: &ProfileSection<'_>) -> Result<Aliases, ProfileError> {
-    let tables = root.get("alias").map(|entry| entry.members()).transpose()?.unwrap_or_default();
-    let table = |(name, table): &(&str, ProfileEntry<'_>)| {
-        let names = table.members()?;
-        let names = names.iter().map(|(name, other)| Ok((name.to_string(), other.text()?.to_string())));
-        Ok((name.to_string(), Arc::new(names.collect::<Result<_, _>>()?)))
-    };
-    tables.iter().map(table).collect()
-}
-
 fn read_variables(section: &ProfileSection<'_>) -> Result<Vec<String>, ProfileError> {
     let Some(bind) = section.get("bind").map(|entry| entry.section(BIND)).transpose()? else { return Ok(Vec::new()) };
     let set = bind.require("set", "set = { channel = \"/channel\" }")?.members()?;
@@ -114,10 +112,16 @@ fn read_unmatched(entry: &ProfileEntry<'_>) -> Result<String, ProfileError> {
     check_topic(topic).map(|()| topic.to_string()).map_err(|error| entry.error(error))
 }
 
-fn read_rule(section: &ProfileSection<'_>, scope: &mut Scope) -> Result<Rule, ProfileError> {
-    let name = section.require("name", "name = \"trades\"")?.text()?;
-    let as_entry = section.require("as", "as = \"data\"")?;
-    let class = MessageClass::parse(as_entry.text()?).map_err(|problem| as_entry.error(problem))?;
+/// `topic` is that of rules that name none.
+fn read_rule(
+    (name, section): (&str, &ProfileSection<'_>),
+    topic: Option<&ProfileEntry<'_>>,
+    scope: &mut Scope,
+) -> Result<Rule, ProfileError> {
+    let class = optional(section.get("as"), |entry| {
+        MessageClass::parse(entry.text()?).map_err(|problem| entry.error(problem))
+    })?;
+    let class = class.unwrap_or(MessageClass::Data);
     for (owner, keys) in OWNERS.iter().filter(|(owner, _)| *owner != class) {
         if let Some((key, entry)) = keys.iter().find_map(|key| Some((key, section.get(key)?))) {
             let (owner, found) = (owner.label(), class.label());
@@ -131,7 +135,7 @@ fn read_rule(section: &ProfileSection<'_>, scope: &mut Scope) -> Result<Rule, Pr
     let when = read_when(section, scope)?;
     let mut rule = Rule { when, ..Rule::new(name, class) };
     match class {
-        MessageClass::Data => read_data(section, scope, &mut rule)?,
+        MessageClass::Data => read_data(section, topic, scope, &mut rule)?,
         MessageClass::Ping => {
             let entry = section.require("reply", "reply = '{\"pong\":${/ping}}'")?;
             // A missing value is null.
@@ -170,7 +174,12 @@ fn read_state(section: &ProfileSection<'_>, scope: &mut Scope, rule: &mut Rule) 
     Ok(())
 }
 
-fn read_data(section: &ProfileSection<'_>, scope: &mut Scope, rule: &mut Rule) -> Result<(), ProfileError> {
+fn read_data(
+    section: &ProfileSection<'_>,
+    topic: Option<&ProfileEntry<'_>>,
+    scope: &mut Scope,
+    rule: &mut Rule,
+) -> Result<(), ProfileError> {
     rule.each = optional(section.get("each"), |entry| {
         if scope.rules.decode.format == MessageFormat::Irc {
             return Err(entry.error("expected no `each` beside `format = \"irc\"`, whose messages have no elements"));
@@ -183,8 +192,15 @@ fn read_data(section: &ProfileSection<'_>, scope: &mut Scope, rule: &mut Rule) -
         None => Err(entry.error("expected `each` beside `order`, found none; add for example `each = \"/data/*\"`")),
     })?
     .unwrap_or(false);
-    let topic = section.require("topic", "topic = \"${/symbol}\"")?;
+    let topic = section.get("topic").or(topic.cloned()).ok_or_else(|| {
+        let remedy = if section.get("as").is_some() { "add it" } else { "add it, or `as` if the message is not data" };
+        section.error("topic", format!("expected `topic = \"${{/symbol}}\"`, found nothing; {remedy}"))
+    })?;
+    rule.continues = optional(section.get("continue"), ProfileEntry::flag)?.unwrap_or_default();
     rule.topic = Some(match (topic.text()?, rule.each) {
+        (GUESS, None) if rule.continues => {
+            return Err(topic.error(format!("expected a template beside `continue`, found `{GUESS}`")));
+        }
         (GUESS, None) => Naming::Guess,
         (GUESS, Some(_)) => {
             return Err(topic.error(format!("expected a template beside `each`, found `{GUESS}`")));
@@ -284,7 +300,7 @@ fn read_connection_sequence(
     scope: &mut Scope,
 ) -> Result<ConnectionSequenceRule, ProfileError> {
     let section = entry.section(CONNECTION_SEQ)?;
-    section.require("scope", "scope = \"connection\"")?.choice(&[("connection", ())])?;
+    optional(section.get("scope"), |entry| entry.choice(&[("connection", ())]))?;
     let remedies = [("mark", GapRemedy::Mark), ("reconnect", GapRemedy::Reconnect), ("ignore", GapRemedy::Ignore)];
     let (rule, numbers) = read_sequence(&section, &remedies, |source| scope.field(source, None))?;
     Ok(ConnectionSequenceRule { rule, numbers })
@@ -303,9 +319,20 @@ fn read_sequence(
         ("monotonic", Continuity::Monotonic),
     ])?;
     let rule = rule.text()?;
+    let mut place = |entry: &ProfileEntry<'_>| {
+        let mut one = |entry: &ProfileEntry<'_>| field(entry.text()?).map_err(|problem| entry.error(problem));
+        let list = if entry.text().is_ok() { Vec::new() } else { entry.list()? };
+        match &list[..] {
+            [] => one(entry),
+            [first, other] => one(first)?.or(one(other)?).ok_or_else(|| {
+                entry.error("expected two pointers into the message, found another place; write for example `/u`")
+            }),
+            other => Err(entry.error(format!("expected a pointer, or two of them, found {}", other.len()))),
+        }
+    };
     let mut number =
         |key: &str, needed: bool| match (section.get(key), needed) {
-            (Some(entry), true) => field(entry.text()?).map(Some).map_err(|problem| entry.error(problem)),
+            (Some(entry), true) => place(&entry).map(Some),
             (None, true) => section.require(key, &format!("{key} = \"/data/{key}\"")).map(|_| None),
             (Some(entry), false) => Err(entry
                 .error(format!("expected no `{key}` beside `rule = \"{rule}\"`, which does not use it; remove it"))),
@@ -338,7 +365,12 @@ impl Scope {
     /// Reads a template; `each` is the path whose elements it may use.
     pub(crate) fn template(&mut self, text: &str, each: Option<usize>) -> Result<Template<Field>, String> {
         let aliases = self.aliases.clone();
-        Template::parse_with(text, &aliases, |source| self.field(source, each))
+        Template::parse_with(text, &aliases, |source| match source.strip_prefix("number:") {
+            Some(place) => self.field(place, each)?.as_number().ok_or_else(|| {
+                format!("expected a pointer after `number:`, found `{place}`; write for example `number:/id`")
+            }),
+            None => self.field(source, each),
+        })
     }
 
     fn template_at(&mut self, entry: &ProfileEntry<'_>, each: Option<usize>) -> Result<Template<Field>, ProfileError> {
@@ -382,6 +414,15 @@ impl Scope {
 #[cfg(test)]
 mod tests {
     use crate::profile::check;
+
+    #[test]
+    fn rules_by_name_are_tried_in_the_order_of_the_file() {
+        let text = "profile = 1\nname = \"x\"\ntopic = \"${/s}\"\n[on]\nz = { as = \"ack\" }\na = { as = \"pong\" }\n\
+                    [on.m]\nseq = { rule = \"inc\", last = \"/n\" }\n[on.b]\ntopic = \"b\"\n";
+        let rules = check(text, "x").expect("a valid profile").rules.list;
+        let found: Vec<(&str, &str)> = rules.iter().map(|rule| (&*rule.name, rule.class.label())).collect();
+        assert_eq!(found, [("z", "ack"), ("a", "pong"), ("m", "data"), ("b", "data")]);
+    }
 
     #[test]
     fn mistakes_are_reported_with_line_key_and_remedy() {
@@ -429,7 +470,54 @@ mod tests {
             ("", "alias = 3", "3: alias: expected a table, found `3`"),
             ("", "[alias]\nx = \"y\"", "4: alias.x: expected a table, found `y`"),
             ("", "[alias.x]\ny = 1", "4: alias.x.y: expected a text in quotes, found `1`"),
-            ("", "[seq]\nrule = \"inc\"", "3: seq.scope: expected `scope = \"connection\"`, found nothing; add it"),
+            ("", "[seq]\nrule = \"inc\"", "3: seq.last: expected `last = \"/data/last\"`, found nothing; add it"),
+            (
+                "",
+                "[seq]\nrule = \"inc\"\nlast = [\"/a\", \"/b\", \"/c\"]",
+                "5: seq.last: expected a pointer, or two of them, found 3",
+            ),
+            (
+                "",
+                "[seq]\nrule = \"inc\"\nlast = [\"/a\", \"text\"]",
+                "5: seq.last: expected two pointers into the message, found another place; write for example `/u`",
+            ),
+            ("", "on = 3", "3: on: expected a table of tables by name, found `3`"),
+            ("", "[on]\nping = \"x\"", "4: on.ping: expected a table, found `x`"),
+            (
+                "",
+                "[on.a]\nname = \"b\"\ntopic = \"x\"",
+                "4: on.a.name: expected no `name` in `on.a`, found one; remove it",
+            ),
+            (
+                "",
+                "[on.a]\nwhen = []",
+                "3: on.a.topic: expected `topic = \"${/symbol}\"`, found nothing; add it, or `as` if the message is not data",
+            ),
+            (
+                "topic = \"x\"\n",
+                "[on.a]\ntopic = \"y\"",
+                "3: topic: expected a rule of class `data` without a `topic` of its own, found none; remove it",
+            ),
+            (
+                "",
+                "[on.a]\ntopic = \"${guess}\"\ncontinue = true",
+                "4: on.a.topic: expected a template beside `continue`, found `${guess}`",
+            ),
+            (
+                "",
+                "[on.a]\ntopic = \"${number:=b}\"",
+                "4: on.a.topic: expected a `bind` that sets `b`, found none; add `bind` to the rule of the acknowledgement",
+            ),
+            (
+                "",
+                "[on.a]\ntopic = \"${number:text}\"",
+                "4: on.a.topic: expected a pointer after `number:`, found `text`; write for example `number:/id`",
+            ),
+            (
+                "",
+                "[on.a]\ntopic = \"${/a|or:${/b}|lower}\"",
+                "4: on.a.topic: expected `or:` as the last filter, found another after `${/b}|lower`",
+            ),
             ("", "[seq]\nscope = \"topic\"", "4: seq.scope: expected one of `connection`, found `topic`"),
             (
                 "",

@@ -13,7 +13,9 @@ use crate::profile::placeholders::{Placeholder, TemplateSite};
 use crate::profile::rule::{MessageClass, Rules};
 use crate::profile::rules::treatment::StaleAfter;
 use crate::profile::section::{ProfileEntry, ProfileError, ProfileSection, RateRule, did_you_mean, one_of};
+use crate::profile::target::FeedUrl;
 use crate::profile::template::Template;
+use crate::words::topic::check_topic;
 
 /// Time for an answer of the venue during the opening of a connection.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -23,6 +25,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) struct Connect {
     /// The feed's address, for use without a URL of the user's own.
     pub url: Option<Template<Placeholder>>,
+    /// Further URLs: items and topics of each begin with its name and a point.
+    pub branches: Vec<(String, Template<Placeholder>)>,
     pub headers: Headers,
     pub subprotocol: Option<String>,
     /// Longest message in bytes.
@@ -122,11 +126,22 @@ pub(crate) fn read_connect(root: &ProfileSection<'_>) -> Result<Connect, Profile
     let Some(section) = root.get("connect").map(|entry| entry.section(CONNECT)).transpose()? else {
         return Ok(Connect::default());
     };
-    let url = optional(section.get("url"), |entry| {
-        let url = entry.text()?;
-        crate::profile::target::FeedUrl::check(url).map_err(|error| entry.error(error))?;
-        Placeholder::template(url, TemplateSite::Url).map_err(|problem| entry.error(problem))
-    })?;
+    let url = optional(section.get("url"), read_url)?;
+    let branches = section.get("branches").map(|entry| entry.members()).transpose()?.unwrap_or_default();
+    let branch = |(name, entry): (&str, ProfileEntry<'_>)| match name.contains('.') || check_topic(name).is_err() {
+        true => Err(entry.error(format!("expected a name without a point, which topics begin with, found `{name}`"))),
+        false => Ok((name.to_string(), read_url(&entry)?)),
+    };
+    let branches = branches.into_iter().map(branch).collect::<Result<Vec<_>, ProfileError>>()?;
+    for (key, needed) in [("subscribe", true), ("snapshot", false)] {
+        if !branches.is_empty() && root.get(key).is_some() != needed {
+            let problem = match needed {
+                true => "expected `[subscribe]` beside `branches`, found none; add it",
+                false => "expected no `[snapshot]` beside `branches`, found one; make a profile of each branch",
+            };
+            return Err(section.error("branches", problem));
+        }
+    }
     let headers = section.get("headers").map(|entry| entry.members()).transpose()?.unwrap_or_default();
     let header = |(name, entry): (&str, ProfileEntry<'_>)| {
         let name = headers::read_name(name).map_err(|problem| entry.error(problem))?;
@@ -136,6 +151,7 @@ pub(crate) fn read_connect(root: &ProfileSection<'_>) -> Result<Connect, Profile
     let is_token = |c: char| c.is_ascii_graphic() && !"()<>@;:\\\"/[]?={}".contains(c);
     Ok(Connect {
         url,
+        branches,
         headers: headers.into_iter().map(header).collect::<Result<_, ProfileError>>()?,
         subprotocol: optional(section.get("subprotocol"), |entry| {
             let name = entry.text()?;
@@ -157,9 +173,18 @@ pub(crate) fn read_connect(root: &ProfileSection<'_>) -> Result<Connect, Profile
     })
 }
 
+fn read_url(entry: &ProfileEntry<'_>) -> Result<Template<Placeholder>, ProfileError> {
+    let url = entry.text()?;
+    FeedUrl::check(url).map_err(|error| entry.error(error))?;
+    Placeholder::template(url, TemplateSite::Url).map_err(|problem| entry.error(problem))
+}
+
 pub(crate) fn read_opening(root: &ProfileSection<'_>, rules: &Rules) -> Result<Opening, ProfileError> {
     let frames = root.get("open").map(|entry| entry.list()).transpose()?.unwrap_or_default();
     let frame = |entry: &ProfileEntry<'_>| {
+        if entry.text().is_ok() {
+            return template(entry, TemplateSite::Frame);
+        }
         let section = entry.section(OPEN)?;
         template(&section.require("send", "send = '{\"event\":\"conf\"}'")?, TemplateSite::Frame)
     };

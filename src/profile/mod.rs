@@ -23,6 +23,8 @@ pub(crate) mod subscribe;
 pub mod target;
 pub(crate) mod template;
 
+pub(crate) mod ack;
+mod aliases;
 mod built_in;
 pub(crate) mod checksum;
 pub(crate) mod compile;
@@ -95,9 +97,10 @@ pub fn check(text: &str, origin: &str) -> Result<Profile, ProfileError> {
         return Err(version.error("expected `profile = 1`, found another version; use a fanline that supports it"));
     }
     let connect = connection::read_connect(&root)?;
+    let branches: Vec<String> = connect.branches.iter().map(|(name, _)| name.clone()).collect();
     let sending = connection::read_sending(&root)?;
     let mut rules = compile::read_rules(&root)?;
-    let aliases = compile::read_aliases(&root)?;
+    let aliases = aliases::read_aliases(&root)?;
     let requests = request::read_requests(&root)?;
     let taken: Vec<String> = request::taken(&requests).map(str::to_string).collect();
     let snapshot = snapshot::read_snapshot(&root, &mut rules, &taken)?;
@@ -111,7 +114,7 @@ pub fn check(text: &str, origin: &str) -> Result<Profile, ProfileError> {
         opening: connection::read_opening(&root, &rules)?,
         signs: secrets::read_signs(root.get("sign"))?,
         keepalive: connection::read_keepalive(&root, &rules)?,
-        subscribe: subscribe::read_subscribe(&root, (&rules, &aliases), sending.bytes_max)?,
+        subscribe: subscribe::read_subscribe(&root, (&rules, &aliases), (branches, sending.bytes_max))?,
         sending,
         retry: connection::read_retry(&root)?,
         resume: connection::read_resume(&root)?,
@@ -121,7 +124,8 @@ pub fn check(text: &str, origin: &str) -> Result<Profile, ProfileError> {
         is_fallback: false,
     };
     let signed = profile.signs.iter().flat_map(SignRule::templates);
-    for template in profile.templates().chain(&profile.connect.url).chain(signed) {
+    let branches = profile.connect.branches.iter().map(|(_, url)| url);
+    for template in profile.templates().chain(&profile.connect.url).chain(branches).chain(signed) {
         request::check_taken(template, &taken).map_err(|problem| root.error("request", problem))?;
     }
     let signs: Vec<&str> = profile.signs.iter().map(SignRule::name).collect();
@@ -151,10 +155,15 @@ impl Profile {
     }
 
     /// Whether a running server can go over to the other one: what clients may speak was agreed on with them, and the
-    /// room of connections is shared out.
+    /// room of connections and their branches are shared out.
     pub fn can_become(&self, other: &Profile) -> bool {
+        let branches = |profile: &Profile| -> Vec<String> {
+            profile.connect.branches.iter().map(|(name, _)| name.clone()).collect()
+        };
         let part = |profile: &Profile| profile.says().and_then(|table| table.get("downstream").cloned());
-        self.connect.items_max == other.connect.items_max && part(self) == part(other)
+        self.connect.items_max == other.connect.items_max
+            && branches(self) == branches(other)
+            && part(self) == part(other)
     }
 
     /// Items can leave a connection that stays open.
@@ -200,20 +209,31 @@ impl Profile {
 
     /// The built-in profile that knows the URL's host and path, the one with the longest entry; else `generic`.
     pub fn recognise(url: &str) -> Profile {
-        let url = url::Url::parse(url).ok();
-        let place = url.as_ref().and_then(|url| Some((url.host_str()?.to_ascii_lowercase(), url.path())));
-        let known = place.and_then(|(host, path)| {
-            let fitting = BUILT_IN.into_iter().filter_map(|(name, _)| {
-                let profile = Profile::built_in(name)?;
-                let length = profile.hosts.iter().filter(|known| knows(known, &host, path)).map(String::len).max()?;
-                Some((length, profile))
-            });
-            fitting.max_by_key(|(length, _)| *length).map(|(_, profile)| profile)
+        let fitting = BUILT_IN.into_iter().filter_map(|(name, _)| {
+            let profile = Profile::built_in(name)?;
+            Some((profile.knows(url)?, profile))
         });
+        let known = fitting.max_by_key(|(length, _)| *length).map(|(_, profile)| profile);
         known.unwrap_or_else(|| {
             let generic = Profile::built_in("generic").expect("there is a built-in profile `generic`");
             Profile { is_fallback: true, ..generic }
         })
+    }
+
+    /// The length of the longest entry of `hosts` that matches the URL's host and path.
+    fn knows(&self, url: &str) -> Option<usize> {
+        let url = url::Url::parse(url).ok()?;
+        let (host, path) = (url.host_str()?.to_ascii_lowercase(), url.path());
+        self.hosts.iter().filter(|known| knows(known, &host, path)).map(String::len).max()
+    }
+
+    /// The built-in profile that the URL belongs to, if it is another one: this one has hosts, and this is none of them.
+    pub(crate) fn other_than(&self, url: &str) -> Option<String> {
+        if self.hosts.is_empty() || self.knows(url).is_some() {
+            return None;
+        }
+        let other = Profile::recognise(url);
+        (!other.is_fallback && other.name != self.name).then_some(other.name)
     }
 
     /// The profile of another fanline, if this is the first message of one, and no profile was chosen.
@@ -268,6 +288,12 @@ impl Profile {
             .chain(ping)
             .chain(subscribe)
             .chain(self.client.templates())
+    }
+
+    /// What topics of a branch begin with; 0 is the feed's own URL.
+    pub(crate) fn prefix_of(&self, branch: usize) -> String {
+        let branch = branch.checked_sub(1).and_then(|place| self.connect.branches.get(place));
+        branch.map(|(name, _)| format!("{name}.")).unwrap_or_default()
     }
 
     /// Names of the values that requests take from their answers.
@@ -325,6 +351,51 @@ mod tests {
     fn every_built_in_profile_is_valid_and_has_its_own_name() {
         for name in Profile::built_in_names() {
             assert_eq!(Profile::built_in(name).map(|profile| profile.name), Some(name.to_string()));
+        }
+    }
+
+    #[test]
+    fn a_url_of_another_venue_is_noticed() {
+        let of = |name: &str, url: &str| Profile::built_in(name).expect(name).other_than(url);
+        assert_eq!(of("kraken-v2", "wss://stream.binance.com/stream"), Some("binance".to_string()));
+        for (name, url) in [
+            ("binance", "wss://stream.binance.com/stream"),
+            ("kraken-v2", "wss://ws.example.com"),
+            ("kraken-v2", "ws://127.0.0.1:9001"),
+            ("generic", "wss://stream.binance.com/stream"),
+            ("kraken-v2", "${taken.endpoint}"),
+        ] {
+            assert_eq!(of(name, url), None, "{name} {url}");
+        }
+    }
+
+    /// Those that users have described from the documentation, without what bots need.
+    #[test]
+    fn a_venue_needs_no_more_than_60_lines() {
+        let venues = [
+            "ascendex",
+            "binance-coinm",
+            "bitflyer",
+            "bitget",
+            "bitmex",
+            "bybit-v5",
+            "coinbase-advanced",
+            "cryptocom",
+            "dydx",
+            "gateio",
+            "hyperliquid",
+            "independent-reserve",
+            "kraken-futures",
+            "kucoin",
+            "phemex",
+            "poloniex",
+            "probit",
+            "upbit",
+        ];
+        for venue in venues {
+            let (_, text) = BUILT_IN.into_iter().find(|(name, _)| *name == venue).expect(venue);
+            let lines = text.lines().take_while(|line| !line.starts_with("[downstream")).count();
+            assert!(lines <= 60, "{venue}: {lines} lines");
         }
     }
 

@@ -1,12 +1,14 @@
 //! Retention of a topic for clients that join, as a rule defines it: `mode`, `tail`, `merge`, `book`, `delta_limit`.
 
-use crate::json::{PointerSet, PointerSite};
+use crate::json::{PointerSet, PointerSite, is_json};
 
 use crate::profile::checksum::read_checksum;
 use crate::profile::keys::{BOOK, DELTA_LIMIT, MERGE};
 use crate::profile::level::ReadLevel;
 use crate::profile::optional;
-use crate::profile::rules::fold::{BookDepth, BookParts, FirstOf, FoldParts, FoldRule, Siblings};
+use crate::profile::rules::fold::{
+    BookDepth, BookParts, FirstOf, FoldParts, FoldRule, RowParts, RowPlace, RowRemoval, Siblings,
+};
 use crate::profile::rules::treatment::{Changes, DeltaLimit, DeltaOverflow, Mode, TAIL_MAX};
 use crate::profile::section::{ProfileEntry, ProfileError, ProfileSection, did_you_mean, one_of};
 
@@ -92,8 +94,41 @@ fn read_merge(rule: &ProfileSection<'_>) -> Result<FoldRule, ProfileError> {
     let section = rule.require("merge", example)?.section(MERGE)?;
     let mut places = PointerSet::default();
     let at = place(&section.require("at", "at = \"./data\"")?, &mut places)?;
+    let key = optional(section.get("key"), |entry| match entry.text() {
+        Ok(member) => Ok(vec![member.to_string()]),
+        Err(_) => match &entry.list()?[..] {
+            [] => Err(entry.error("expected a member or several, found none; write for example `id`")),
+            members => members.iter().map(|member| member.text().map(str::to_string)).collect(),
+        },
+    })?;
+    let removed = optional(section.get("remove"), |entry| match &key {
+        Some(_) => read_row_removal(entry, &mut places),
+        None => Err(entry.error("expected `key` beside `remove`, found none; add for example `key = \"id\"`")),
+    })?;
     let carry = read_carry(&section, &mut places)?;
-    finish(rule, "merge", FoldRule { places, parts: FoldParts::Object(at), carry, siblings: None })
+    let parts = match key {
+        Some(key) => FoldParts::Rows(Box::new(RowParts { at, key, removed })),
+        None => FoldParts::Object(at),
+    };
+    finish(rule, "merge", FoldRule { places, parts, carry, siblings: None })
+}
+
+/// `/action == "delete"` of a message, `size == 0` of a row.
+fn read_row_removal(entry: &ProfileEntry<'_>, places: &mut PointerSet) -> Result<RowRemoval, ProfileError> {
+    let text = entry.text()?;
+    let sides = text.split_once("==").map(|(place, value)| (place.trim(), value.trim()));
+    let sides = sides.filter(|(place, value)| !place.is_empty() && is_json(value));
+    let Some((place, value)) = sides else {
+        return Err(entry.error(format!(
+            "expected a place, `==` and a JSON value, found `{text}`; write for example `/action == \"delete\"`, or \
+             `size == 0` of the row"
+        )));
+    };
+    let place = match place.starts_with(['/', '.']) {
+        true => RowPlace::Message(places.add(place).map_err(|problem| entry.error(problem))?),
+        false => RowPlace::Member(place.to_string()),
+    };
+    Ok(RowRemoval { place, value: value.to_string() })
 }
 
 fn read_book(rule: &ProfileSection<'_>) -> Result<FoldRule, ProfileError> {
@@ -231,6 +266,22 @@ pub(crate) mod tests {
             ("mode = \"merge\"", "merge", "expected `merge = {"),
             ("mode = \"merge\"\nmerge = { carry = [] }", "merge.at", "expected `at = "),
             ("mode = \"merge\"\nmerge = { at = \"data\" }", "x.toml:2: merge.at", "write `/data`"),
+            ("mode = \"merge\"\nmerge = { at = \"./\" }", "x.toml:2: merge.at", "expected `.` for the element itself"),
+            (
+                "mode = \"merge\"\nmerge = { at = \"./data\", remove = '/a == 1' }",
+                "x.toml:2: merge.remove",
+                "expected `key` beside `remove`, found none",
+            ),
+            (
+                "mode = \"merge\"\nmerge = { at = \"./data\", key = \"id\", remove = '/a' }",
+                "x.toml:2: merge.remove",
+                "write for example `/action == \"delete\"`",
+            ),
+            (
+                "mode = \"merge\"\nmerge = { at = \"./data\", key = [7] }",
+                "x.toml:2: merge.key.1",
+                "expected a text in quotes, found `7`",
+            ),
             ("mode = \"merge\"\nmerge = { at = \"./data\" }", "snapshot_when", "say which messages are snapshots"),
             ("mode = \"book\"", "book", "expected `book = {"),
             (

@@ -36,6 +36,8 @@ pub(crate) enum Placeholder {
     Sign(String),
     /// What a request before the connection has taken from its answer.
     Taken(String),
+    /// `un` in the message that unsubscribes.
+    Un,
     /// The venue's key of a subscription, learnt from its acknowledgement.
     BindKey,
     /// The cursor to continue from.
@@ -89,6 +91,7 @@ impl TemplateSite {
                 "symbol",
                 "channel",
                 "params",
+                "un",
                 "req",
                 "env.NAME",
                 "sign.NAME",
@@ -104,6 +107,7 @@ impl TemplateSite {
                 "symbol",
                 "channel",
                 "params",
+                "un",
                 "bind.key",
                 "req",
                 "env.NAME",
@@ -135,6 +139,7 @@ impl Placeholder {
             ("symbol", _) => Placeholder::Symbol,
             ("channel", _) => Placeholder::Channel,
             ("params", _) => Placeholder::Params,
+            ("un", _) => Placeholder::Un,
             ("req", _) => Placeholder::Req,
             ("uuid", _) => Placeholder::Uuid,
             ("now.s", _) => Placeholder::NowS,
@@ -181,6 +186,8 @@ pub(crate) struct Context<'a> {
     pub symbols: &'a [String],
     pub channel: &'a str,
     pub params: Option<&'a str>,
+    /// The message unsubscribes.
+    pub drops: bool,
     pub bind_key: Option<&'a str>,
     pub resume: Option<&'a str>,
     pub data: Option<&'a str>,
@@ -203,6 +210,7 @@ impl<'a> Context<'a> {
             symbols: &[],
             channel: "",
             params: None,
+            drops: false,
             bind_key: None,
             resume: None,
             data: None,
@@ -233,6 +241,8 @@ impl<'a> Context<'a> {
             // An item without a separator has no channel.
             Placeholder::Channel => given(Some(self.channel).filter(|channel| !channel.is_empty()), "channel"),
             Placeholder::Params => given(self.params, "params"),
+            Placeholder::Un if self.drops => Ok(SourceValue::Text(Cow::Borrowed("un"))),
+            Placeholder::Un => Ok(SourceValue::List(&[])),
             Placeholder::BindKey => given(self.bind_key, "bind.key"),
             Placeholder::Resume => given(self.resume, "resume"),
             Placeholder::Data => given(self.data, "data"),

@@ -101,14 +101,12 @@ pub(crate) fn taken(requests: &[VenueRequest]) -> impl Iterator<Item = &str> {
     requests.iter().flat_map(|request| &request.call.take).map(|(name, _)| &**name)
 }
 
-/// Reads the list `[[request]]`; each may use what those before it have taken.
+/// Reads the tables `[request.NAME]`; each may use what those before it have taken.
 pub(crate) fn read_requests(root: &ProfileSection<'_>) -> Result<Vec<VenueRequest>, ProfileError> {
-    let entries = root.get("request").map(|entry| entry.list()).transpose()?.unwrap_or_default();
+    let sections = root.get("request").map(|entry| entry.named(VENUE_REQUEST, "name = \"token\"")).transpose()?;
     let mut taken = Vec::new();
     let mut requests = Vec::new();
-    for entry in entries {
-        let section = entry.section(VENUE_REQUEST)?;
-        let name = section.require("name", "name = \"token\"")?.text()?;
+    for (name, section) in sections.unwrap_or_default() {
         let call = read_call(&section, name, &taken, TemplateSite::Request)?;
         taken.extend(call.take.iter().map(|(name, _)| name.clone()));
         let life = Lifespan::read(&section)?;
@@ -180,7 +178,7 @@ pub(crate) fn check_taken(template: &Template<Placeholder>, taken: &[String]) ->
     let Some(name) = missing else { return Ok(()) };
     let known: Vec<&str> = taken.iter().map(String::as_str).collect();
     Err(match known.is_empty() {
-        true => format!("expected a `[[request]]` before it that takes `{name}`, found none; add it"),
+        true => format!("expected a section `[request.NAME]` before it that takes `{name}`, found none; add it"),
         false => format!("expected {} after `taken.`, found `{name}`{}", one_of(&known), did_you_mean(name, &known)),
     })
 }

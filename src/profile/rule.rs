@@ -140,10 +140,40 @@ pub(crate) enum Field {
     Whole(usize),
     /// `./a`: a slot of the pointers that start at the elements of the rule's `each`.
     Element(usize),
+    /// `number:/a` and `number:./a`: the same, and a whole number names a topic as well as a string does.
+    WholeNumber(usize),
+    ElementNumber(usize),
+    /// The first slot, or the second if nothing is there.
+    Either(usize, usize),
     /// `#`: the element's key.
     Key,
     /// `=name`: the variable with this number, in the binding of the message's key.
     Bound(usize),
+}
+
+impl Field {
+    /// The place at which a number is as good as a string; none if there is no token.
+    pub(crate) fn as_number(self) -> Option<Field> {
+        match self {
+            Field::Whole(slot) => Some(Field::WholeNumber(slot)),
+            Field::Element(slot) => Some(Field::ElementNumber(slot)),
+            _ => None,
+        }
+    }
+
+    /// This place, or the other if nothing is there; none if one of them is not a pointer into the whole message.
+    pub(crate) fn or(self, other: Field) -> Option<Field> {
+        match (self, other) {
+            (Field::Whole(slot), Field::Whole(other)) => Some(Field::Either(slot, other)),
+            _ => None,
+        }
+    }
+
+    /// Whether this token, which is no string, names a topic.
+    pub(crate) fn takes_number(self, token: &str) -> bool {
+        let is_whole = token.strip_prefix('-').unwrap_or(token).bytes().all(|byte| byte.is_ascii_digit());
+        is_whole && matches!(self, Field::WholeNumber(_) | Field::ElementNumber(_))
+    }
 }
 
 /// The binding of a key: the value of each variable by its number.
@@ -174,13 +204,19 @@ impl<'a> View<'a> {
     pub(crate) fn look(&self, field: Field) -> Option<FieldValue<'a>> {
         match (field, self.element) {
             (Field::Text, _) => Some(FieldValue::Text(self.text)),
-            (Field::Whole(slot), _) => self.found.get(self.json, slot).map(FieldValue::Token),
+            (Field::Whole(slot) | Field::WholeNumber(slot), _) => {
+                self.found.get(self.json, slot).map(FieldValue::Token)
+            }
+            (Field::Either(slot, other), _) => {
+                let token = self.found.get(self.json, slot).or_else(|| self.found.get(self.json, other));
+                token.map(FieldValue::Token)
+            }
             (Field::Bound(number), _) => self.bound?.get(number)?.as_deref().map(FieldValue::Text),
-            (Field::Element(slot), Some((path, index))) => {
+            (Field::Element(slot) | Field::ElementNumber(slot), Some((path, index))) => {
                 self.found.inside(self.json, path, index, slot).map(FieldValue::Token)
             }
             (Field::Key, Some((path, index))) => self.found.key(self.json, path, index).map(FieldValue::Token),
-            (Field::Element(_) | Field::Key, None) => None,
+            (Field::Element(_) | Field::ElementNumber(_) | Field::Key, None) => None,
         }
     }
 
@@ -259,6 +295,8 @@ pub(crate) struct Rule {
     pub each: Option<usize>,
     /// The elements are published from the last to the first.
     pub newest_first: bool,
+    /// Later rules are tried as well: the message is of several kinds. In rules of class `data` only.
+    pub continues: bool,
     pub snapshot_when: Vec<Test>,
     pub numbers: NumberFields,
     /// Treatment of the updates; in rules of class `data` only.
@@ -305,6 +343,7 @@ impl Rule {
             topic: None,
             each: None,
             newest_first: false,
+            continues: false,
             snapshot_when: Vec::new(),
             numbers: NumberFields::default(),
             treatment: Treatment::default(),

@@ -3,6 +3,7 @@
 //! A `ProfileSection` rejects unknown keys when it is opened; a `ProfileEntry` is one value that knows its place.
 //! Reserved keys are rejected as well, never ignored.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::ops::Range;
 use std::time::Duration;
@@ -187,10 +188,37 @@ impl<'a> ProfileEntry<'a> {
         bytes.ok_or_else(|| self.unlike("a number of bytes such as `4096` or `16MiB`"))
     }
 
+    /// Tables with a name each, in the order of the file: a table of them, or a list in which each has the key `name`.
+    pub(crate) fn named(&self, keys: Keys, example: &str) -> Result<Vec<(&'a str, ProfileSection<'a>)>, ProfileError> {
+        let Some(table) = self.value.as_table() else {
+            let section = |entry: &ProfileEntry<'a>| {
+                let section = entry.section(keys)?;
+                Ok((section.require("name", example)?.text()?, section))
+            };
+            let list = self.list().map_err(|_| self.unlike("a table of tables by name"))?;
+            return list.iter().map(section).collect();
+        };
+        let mut members: Vec<_> = table.iter().collect();
+        members.sort_unstable_by_key(|(key, _)| key.span().start);
+        let section = |(key, value): (&'a toml::Spanned<Cow<'a, str>>, &'a toml::Spanned<DeValue<'a>>)| {
+            let name: &str = key.get_ref();
+            let path = format!("{}.{name}", self.path);
+            let entry = ProfileEntry { source: self.source, path, span: value.span(), value: value.get_ref() };
+            let section = entry.section(keys)?;
+            match section.get("name") {
+                None => Ok((name, section)),
+                Some(again) => {
+                    Err(again.error(format!("expected no `name` in `{}`, found one; remove it", entry.path)))
+                }
+            }
+        };
+        members.into_iter().map(section).collect()
+    }
+
     /// The members of a table whose keys are free.
     pub(crate) fn members(&self) -> Result<Vec<(&'a str, ProfileEntry<'a>)>, ProfileError> {
         let table = self.value.as_table().ok_or_else(|| self.unlike("a table"))?;
-        let entry = |(key, value): (&'a toml::Spanned<std::borrow::Cow<'a, str>>, &'a toml::Spanned<DeValue<'a>>)| {
+        let entry = |(key, value): (&'a toml::Spanned<Cow<'a, str>>, &'a toml::Spanned<DeValue<'a>>)| {
             let name: &str = key.get_ref();
             let path = format!("{}.{name}", self.path);
             (name, ProfileEntry { source: self.source, path, span: value.span(), value: value.get_ref() })

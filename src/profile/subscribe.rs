@@ -5,11 +5,9 @@
 
 use std::time::Duration;
 
-use crate::json::{Each, Pointer};
-
+use crate::profile::ack::{Ack, read_ack};
 use crate::profile::connection::{rule_named, template};
-use crate::profile::item_key::ItemKey;
-use crate::profile::keys::{ACK, CHANNEL, SUBSCRIBE};
+use crate::profile::keys::{CHANNEL, SUBSCRIBE};
 use crate::profile::optional;
 use crate::profile::placeholders::{Context, Missing, Placeholder, TemplateSite};
 use crate::profile::rule::{MessageClass, Rules};
@@ -18,7 +16,6 @@ use crate::profile::template::{Aliases, Template};
 
 /// 100 items: well below the limit of any recorded venue.
 const BATCH: usize = 100;
-const ACK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How to subscribe to items.
 #[derive(Clone, Debug)]
@@ -31,6 +28,10 @@ pub(crate) struct Subscribe {
     case: Option<Case>,
     /// An existing item, for messages to people.
     pub example: Option<String>,
+    /// Names of the feed's branches.
+    branches: Vec<String>,
+    /// The venue's name of channels whose table does not say it.
+    channel: Option<Template<Placeholder>>,
     channels: Vec<Channel>,
     /// One message holds items of one channel only.
     pub by_channel: bool,
@@ -75,6 +76,14 @@ impl ItemMessages {
         }
     }
 
+    /// The messages that unsubscribe: with `${un}` those that subscribe say it as well.
+    fn read_unsubscribe(section: &ProfileSection<'_>, send: &ItemMessages) -> Result<ItemMessages, ProfileError> {
+        match section.get("unsubscribe") {
+            None if send.uses(&[Placeholder::Un]) => Ok(send.clone()),
+            _ => ItemMessages::read(section, "unsubscribe", TemplateSite::Unsubscribe),
+        }
+    }
+
     fn uses(&self, placeholders: &[Placeholder]) -> bool {
         self.0.iter().flat_map(Template::sources).any(|placeholder| placeholders.contains(placeholder))
     }
@@ -98,44 +107,22 @@ pub(crate) enum ItemChange {
 #[derive(Clone, Debug)]
 struct Channel {
     name: String,
-    venue: String,
+    /// The venue's name of it, if the table says it.
+    venue: Option<String>,
     /// Members of a JSON object, without braces.
     params: Option<String>,
-    /// In place of the section's, if there are any.
+    /// These four in place of the section's, if there are any.
+    item: Option<Template<Placeholder>>,
+    batch: Option<usize>,
     send: ItemMessages,
     unsubscribe: ItemMessages,
 }
 
-/// How the venue answers.
-#[derive(Clone, Debug)]
-pub(crate) struct Ack {
-    pub per: Per,
-    /// Number of our request.
-    pub id: Option<Pointer>,
-    /// The item: one pointer for the venue's name, more for channel and parts of the symbol.
-    pub key: ItemKey,
-    /// The same in a refusal.
-    pub bad_key: ItemKey,
-    /// Lists of accepted and of refused items.
-    pub ok: Option<Each>,
-    pub bad: Vec<Each>,
-    /// Reason of a refusal, for people.
-    pub message: Option<Pointer>,
-    pub timeout: Duration,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Per {
-    /// One answer for each request.
-    Request,
-    /// One answer for each item.
-    Item,
-    /// An answer lists granted and refused items.
-    List,
-    /// An answer lists everything subscribed.
-    Cumulative,
-    /// No answer.
-    None,
+impl Channel {
+    /// Whether messages about its items hold no others.
+    fn is_alone(&self) -> bool {
+        self.batch.is_some() || !self.send.0.is_empty()
+    }
 }
 
 /// An item of the feed.
@@ -143,6 +130,8 @@ pub(crate) enum Per {
 pub(crate) struct FeedItem {
     /// The user's name of it, and that of its topic.
     pub name: String,
+    /// The branch of the feed that has it; 0 is the feed's own URL.
+    pub branch: usize,
     /// The venue's name of it.
     pub venue: String,
     /// The venue's name of it; empty if the item has none.
@@ -155,7 +144,8 @@ pub(crate) struct FeedItem {
 
 impl Subscribe {
     /// The item of that name.
-    pub(crate) fn item(&self, name: &str) -> FeedItem {
+    pub(crate) fn item(&self, full: &str) -> FeedItem {
+        let (branch, name) = self.branch_of(full);
         let (channel, symbol) = match name.split_once(&self.split) {
             Some((symbol, channel)) if self.symbol_first => (channel, symbol),
             Some((channel, symbol)) => (channel, symbol),
@@ -163,26 +153,38 @@ impl Subscribe {
         };
         let place = self.channels.iter().position(|known| known.name == channel);
         let known = place.map(|place| &self.channels[place]);
-        let channel = known.map_or(channel, |known| &known.venue);
         let nothing = Default::default();
         let names = [name.to_string()];
         let symbols = [symbol.to_string()];
         let context =
             Context { items: &names, symbols: &symbols, channel, ..Context::plain(&nothing, Default::default(), 0) };
-        let venue = self.item.as_ref().and_then(|template| context.fill(template).ok());
+        let made = || self.channel.as_ref().and_then(|template| context.fill(template).ok());
+        let channel = known.and_then(|known| known.venue.clone()).or_else(made).unwrap_or_else(|| channel.to_string());
+        let context = Context { channel: &channel, ..context };
+        let template = known.and_then(|known| known.item.as_ref()).or(self.item.as_ref());
+        let venue = template.and_then(|template| context.fill(template).ok());
         FeedItem {
             venue: venue.unwrap_or_else(|| name.to_string()),
-            channel: channel.to_string(),
+            channel,
             symbol: symbol.to_string(),
             params: known.and_then(|known| known.params.clone()),
             known: place,
-            name: name.to_string(),
+            branch,
+            name: full.to_string(),
         }
+    }
+
+    /// The branch of an item, and its name there.
+    fn branch_of<'n>(&self, name: &'n str) -> (usize, &'n str) {
+        let own = |branch: &String| name.strip_prefix(branch.as_str())?.strip_prefix('.');
+        let found = self.branches.iter().enumerate().find_map(|(place, branch)| Some((place + 1, own(branch)?)));
+        found.unwrap_or((0, name))
     }
 
     /// The name of the item's topic, if it is not `name`: the venue grants a symbol in any case, and sends it in its
     /// own. A name that begins with a sign is not a symbol.
-    pub(crate) fn renamed(&self, name: &str) -> Option<String> {
+    pub(crate) fn renamed(&self, full: &str) -> Option<String> {
+        let (_, name) = self.branch_of(full);
         let (before, after) = match name.split_once(&self.split) {
             Some(parts) => parts,
             // A name of another kind, where symbols stand before the separator.
@@ -199,7 +201,7 @@ impl Subscribe {
             true => right + &name[before.len()..],
             false => name[..name.len() - after.len()].to_string() + &right,
         };
-        (right != name).then_some(right)
+        (right != name).then(|| full[..full.len() - name.len()].to_string() + &right)
     }
 
     /// The message about these items, all of one channel if they are grouped by channel.
@@ -237,14 +239,15 @@ impl Subscribe {
         self.channels.get(item.known?)
     }
 
-    /// Items in a message that begins with this one.
-    pub(crate) fn batch_of(&self, item: &FeedItem) -> usize {
-        if self.send_of(item).is_one_by_one() { 1 } else { self.batch }
+    /// Items in these messages, of which this is the first.
+    pub(crate) fn batch_about(&self, item: &FeedItem, messages: &ItemMessages) -> usize {
+        let own = self.channel_of(item).and_then(|channel| channel.batch);
+        if messages.is_one_by_one() { 1 } else { own.unwrap_or(self.batch) }
     }
 
     /// Whether one message can be about both items.
     pub(crate) fn go_together(&self, one: &FeedItem, other: &FeedItem) -> bool {
-        let is_alone = |item| self.channel_of(item).is_some_and(|channel| !channel.send.0.is_empty());
+        let is_alone = |item| self.channel_of(item).is_some_and(Channel::is_alone);
         let by_channel = self.by_channel || is_alone(one) || is_alone(other);
         !by_channel || (one.channel == other.channel && one.known == other.known && one.params == other.params)
     }
@@ -274,17 +277,12 @@ impl Subscribe {
 pub(crate) fn read_subscribe(
     root: &ProfileSection<'_>,
     (rules, aliases): (&Rules, &Aliases),
-    bytes_max: Option<usize>,
+    (branches, bytes_max): (Vec<String>, Option<usize>),
 ) -> Result<Option<Subscribe>, ProfileError> {
     optional(root.get("subscribe"), |entry| {
         let section = entry.section(SUBSCRIBE)?;
         let send = ItemMessages::read(&section, "send", TemplateSite::Subscribe)?;
-        let batch = optional(section.get("batch"), ProfileEntry::count)?;
-        if send.is_one_by_one() && batch.is_some_and(|batch| batch > 1) {
-            return Err(
-                section.error("batch", "expected 1 beside `${item}` in `send`, found more; use `${items|json}`")
-            );
-        }
+        let batch = read_batch(&section, &send)?;
         let by_channel = optional(section.get("group_by"), |entry| match entry.text()? {
             "channel" => Ok(true),
             other => Err(entry.error(format!("expected `channel`, found `{other}`"))),
@@ -292,10 +290,9 @@ pub(crate) fn read_subscribe(
         let own_bytes_max = optional(section.get("max_bytes"), ProfileEntry::bytes)?;
         let channels = section.get("channels").map(|entry| entry.members()).transpose()?.unwrap_or_default();
         Ok(Subscribe {
-            item: optional(section.get("item"), |entry| {
-                Placeholder::template_with(entry.text()?, TemplateSite::Item, aliases)
-                    .map_err(|problem| entry.error(problem))
-            })?,
+            item: read_name(&section, "item", aliases)?,
+            branches,
+            channel: read_name(&section, "channel", aliases)?,
             split: optional(section.get("split"), |entry| entry.text().map(str::to_string))?
                 .filter(|split| !split.is_empty())
                 .unwrap_or_else(|| ".".to_string()),
@@ -304,11 +301,11 @@ pub(crate) fn read_subscribe(
                 entry.choice(&[("lower", Case::Lower), ("upper", Case::Upper)])
             })?,
             example: optional(section.get("example"), |entry| entry.text().map(str::to_string))?,
-            channels: channels.into_iter().map(read_channel).collect::<Result<_, _>>()?,
+            channels: channels.into_iter().map(|known| read_channel(known, aliases)).collect::<Result<_, _>>()?,
             by_channel: by_channel.unwrap_or(false),
             batch: batch.unwrap_or(BATCH),
             bytes_max: own_bytes_max.into_iter().chain(bytes_max).min().unwrap_or(usize::MAX),
-            unsubscribe: ItemMessages::read(&section, "unsubscribe", TemplateSite::Unsubscribe)?,
+            unsubscribe: ItemMessages::read_unsubscribe(&section, &send)?,
             after: rule_named(
                 section.get("after"),
                 rules,
@@ -322,8 +319,28 @@ pub(crate) fn read_subscribe(
     })
 }
 
-fn read_channel((name, entry): (&str, ProfileEntry<'_>)) -> Result<Channel, ProfileError> {
+/// A template of the parts of an item.
+fn read_name(
+    section: &ProfileSection<'_>,
+    key: &str,
+    aliases: &Aliases,
+) -> Result<Option<Template<Placeholder>>, ProfileError> {
+    optional(section.get(key), |entry| {
+        Placeholder::template_with(entry.text()?, TemplateSite::Item, aliases).map_err(|problem| entry.error(problem))
+    })
+}
+
+fn read_batch(section: &ProfileSection<'_>, send: &ItemMessages) -> Result<Option<usize>, ProfileError> {
+    let batch = optional(section.get("batch"), ProfileEntry::count)?;
+    match send.is_one_by_one() && batch.is_some_and(|batch| batch > 1) {
+        true => Err(section.error("batch", "expected 1 beside `${item}` in `send`, found more; use `${items|json}`")),
+        false => Ok(batch),
+    }
+}
+
+fn read_channel((name, entry): (&str, ProfileEntry<'_>), aliases: &Aliases) -> Result<Channel, ProfileError> {
     let section = entry.section(CHANNEL)?;
+    let send = ItemMessages::read(&section, "send", TemplateSite::Subscribe)?;
     let params = optional(section.get("params"), |entry| {
         entry.members()?;
         let json = entry.json()?.to_string();
@@ -331,11 +348,12 @@ fn read_channel((name, entry): (&str, ProfileEntry<'_>)) -> Result<Channel, Prof
     })?;
     Ok(Channel {
         name: name.to_string(),
-        venue: optional(section.get("name"), |entry| entry.text().map(str::to_string))?
-            .unwrap_or_else(|| name.to_string()),
+        venue: optional(section.get("name"), |entry| entry.text().map(str::to_string))?,
         params: params.filter(|params| !params.is_empty()),
-        send: ItemMessages::read(&section, "send", TemplateSite::Subscribe)?,
-        unsubscribe: ItemMessages::read(&section, "unsubscribe", TemplateSite::Unsubscribe)?,
+        item: read_name(&section, "item", aliases)?,
+        batch: read_batch(&section, &send)?,
+        unsubscribe: ItemMessages::read_unsubscribe(&section, &send)?,
+        send,
     })
 }
 
@@ -351,60 +369,4 @@ fn read_change(section: &ProfileSection<'_>, sends: bool) -> Result<ItemChange, 
         }
     })?;
     Ok(change.unwrap_or(if sends { ItemChange::Live } else { ItemChange::Reconnect }))
-}
-
-fn read_ack(section: &ProfileSection<'_>) -> Result<Ack, ProfileError> {
-    let none = Ack {
-        per: Per::None,
-        id: None,
-        key: ItemKey::default(),
-        bad_key: ItemKey::default(),
-        ok: None,
-        bad: Vec::new(),
-        message: None,
-        timeout: ACK_TIMEOUT,
-    };
-    let Some(section) = section.get("ack").map(|entry| entry.section(ACK)).transpose()? else { return Ok(none) };
-    let per = section.require("per", "per = \"request\"")?;
-    let names = ["request", "item", "list", "cumulative", "none"];
-    let per = match per.text()? {
-        "request" => Per::Request,
-        "item" => Per::Item,
-        "list" => Per::List,
-        "cumulative" => Per::Cumulative,
-        "none" => Per::None,
-        other => return Err(per.error(format!("expected {}, found `{other}`", one_of(&names)))),
-    };
-    let pointer = |entry: &ProfileEntry<'_>| Pointer::parse(entry.text()?).map_err(|error| entry.error(error));
-    let one_or_more = |key: &str| match section.get(key) {
-        None => Ok(Vec::new()),
-        Some(entry) if entry.text().is_ok() => Ok(vec![entry]),
-        Some(entry) => entry.list(),
-    };
-    let key = if section.get("item").is_some() { "item" } else { "key" };
-    let list = |entry: &ProfileEntry<'_>| {
-        let text = entry.text()?;
-        let path = if text.contains('*') { text.to_string() } else { format!("{text}/*") };
-        Each::parse(&path).map_err(|error| entry.error(error))
-    };
-    let ack = Ack {
-        per,
-        id: optional(section.get("id"), pointer)?,
-        key: ItemKey::read(&one_or_more(key)?)?,
-        bad_key: ItemKey::read(&one_or_more("bad_key")?)?,
-        ok: optional(section.get("ok"), list)?,
-        bad: one_or_more("bad")?.iter().map(list).collect::<Result<_, _>>()?,
-        message: optional(section.get("message"), pointer)?,
-        timeout: optional(section.get("timeout"), ProfileEntry::duration)?.unwrap_or(ACK_TIMEOUT),
-    };
-    let need = |key: &str, is_there: bool| match is_there {
-        true => Ok(()),
-        false => Err(section.error(key, format!("expected `{key}` beside this `per`, found nothing; add it"))),
-    };
-    match per {
-        Per::Item => need("key", !ack.key.is_empty())?,
-        Per::List => need("ok", ack.ok.is_some())?,
-        Per::Request | Per::Cumulative | Per::None => {}
-    }
-    Ok(ack)
 }

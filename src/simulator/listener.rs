@@ -1,8 +1,8 @@
 //! What all simulated feeds share: a listener, the handshake, and one connection per client.
 //!
-//! One task serves a client: it drains what the client sends (tungstenite answers pings meanwhile) and sends the feed's
-//! messages. Bounds: `CLIENTS_MAX` clients, one message of `MESSAGE_BYTES_MAX` from each, `WRITE_BUFFER_BYTES` unsent bytes
-//! and one message for each. A client that accepts nothing for `WRITE_DEADLINE` is disconnected.
+//! One task serves a client: it reads what the client sends (tungstenite answers pings meanwhile) and sends the feed's
+//! messages. Bounds: `CLIENTS_MAX` clients, `HEARD_MAX` messages of `MESSAGE_BYTES_MAX` from each, `WRITE_BUFFER_BYTES`
+//! unsent bytes and one message for each. A client that accepts nothing for `WRITE_DEADLINE` is disconnected.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,9 +12,10 @@ use std::time::Duration;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{Message, WebSocketConfig};
@@ -35,6 +36,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The largest subscribe message of any venue is a few KiB.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
 const WRITE_BUFFER_BYTES: usize = 32 << 10;
+/// Texts of a client that the feed has not looked at yet; further ones are discarded, and so are all if it never looks.
+const HEARD_MAX: usize = 16;
 
 /// A bound listener.
 pub(super) struct Listener {
@@ -45,6 +48,7 @@ pub(super) struct Listener {
 /// The sending half of one client's connection.
 pub(super) struct ClientConnection {
     sink: SplitSink<WebSocketStream<TcpStream>, Message>,
+    heard: mpsc::Receiver<Utf8Bytes>,
 }
 
 /// The messages of a simulated feed.
@@ -114,6 +118,20 @@ impl ClientConnection {
         within_deadline(self.sink.feed(message)).await
     }
 
+    /// The next text that the client has said; waits for one.
+    pub(super) async fn next_text(&mut self) -> Utf8Bytes {
+        match self.heard.recv().await {
+            Some(text) => text,
+            // The client is gone, and this task with it.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The same without a wait.
+    pub(super) fn text_at_hand(&mut self) -> Option<Utf8Bytes> {
+        self.heard.try_recv().ok()
+    }
+
     /// Waits until the client's socket has accepted everything.
     pub(super) async fn flush(&mut self) -> Result<(), StreamEnd> {
         within_deadline(self.sink.flush()).await
@@ -149,10 +167,11 @@ async fn receive(socket: TcpStream, peer: SocketAddr, mut stop: watch::Receiver<
     };
     info!(%peer, "client connected");
     let (sink, mut source) = stream.split();
-    let mut client = ClientConnection { sink };
+    let (say, heard) = mpsc::channel(HEARD_MAX);
+    let mut client = ClientConnection { sink, heard };
     let end = tokio::select! {
         end = feed.send_all(&mut client) => end,
-        () = drain(&mut source) => StreamEnd::Gone,
+        () = hear(&mut source, &say) => StreamEnd::Gone,
         () = until_stopped(&mut stop) => StreamEnd::Stopping,
     };
     info!(%peer, ?end, "client disconnected");
@@ -162,6 +181,15 @@ async fn receive(socket: TcpStream, peer: SocketAddr, mut stop: watch::Receiver<
 /// Ends when `stop` becomes true or its sender is gone.
 async fn until_stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Reads until the client is gone, and passes texts on. Reading also answers pings and close frames.
+async fn hear(source: &mut SplitStream<WebSocketStream<TcpStream>>, say: &mpsc::Sender<Utf8Bytes>) {
+    while let Some(Ok(message)) = source.next().await {
+        if let Message::Text(text) = message {
+            say.try_send(text).ok();
+        }
+    }
 }
 
 /// Reads and discards until the client is gone. Reading also answers pings and close frames.

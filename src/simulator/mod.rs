@@ -30,4 +30,6 @@ pub enum SimulatorError {
     Symbols { found: usize, max: usize },
     #[error("expected a speed above 0 (1 is as recorded), found `{found}`; write `max` for no pauses at all")]
     Speed { found: f64 },
+    #[error("expected a regular expression and an answer after --answer, found `{found}`: {reason}")]
+    Answer { found: String, reason: String },
 }

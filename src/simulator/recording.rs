@@ -3,7 +3,8 @@
 //! JSON Lines, one object per line: `dir` is `in` (a frame from the venue), `out` (from the client), `connect` or
 //! `rest` (remarks of the recorder). A frame has its text in `data` or its bytes, base64, in `b64`. `t_ns` is when it
 //! arrived, in nanoseconds since the Unix epoch, or null if unknown. Other members are ignored. Only `in`
-//! frames are kept; where several connections were recorded, they are one stream in the order of the file.
+//! frames are kept, and whether the client had asked for something before them; where several connections were
+//! recorded, they are one stream in the order of the file.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
@@ -27,6 +28,8 @@ pub struct Recording {
 pub(super) struct RecordedFrame {
     /// Since the frame before; zero for the first, and where the time is unknown or runs backwards.
     pub pause: Duration,
+    /// The recorder had said something before.
+    pub is_asked_for: bool,
     /// Text or binary, as it was. Cheap to clone.
     pub message: Message,
 }
@@ -96,6 +99,7 @@ impl Recording {
     pub fn read(path: &Path, mut source: impl BufRead) -> Result<Recording, RecordingError> {
         let mut frames = Vec::new();
         let mut last_ns = None;
+        let mut is_asked_for = false;
         let mut line = Vec::new();
         let mut lines = 0;
         loop {
@@ -114,10 +118,11 @@ impl Recording {
                 found: String::from_utf8_lossy(line.trim_ascii()).chars().take(80).collect(),
                 reason,
             })?;
-            if let Some((t_ns, message)) = parsed {
+            is_asked_for |= parsed == RecordedStep::Asked;
+            if let RecordedStep::Frame(t_ns, message) = parsed {
                 let pause = t_ns.zip(last_ns).map_or(0, |(now, last): (u64, u64)| now.saturating_sub(last));
                 last_ns = t_ns.or(last_ns);
-                frames.push(RecordedFrame { pause: Duration::from_nanos(pause), message });
+                frames.push(RecordedFrame { pause: Duration::from_nanos(pause), is_asked_for, message });
             }
         }
         if frames.is_empty() {
@@ -127,11 +132,23 @@ impl Recording {
     }
 }
 
-/// Time and frame of an `in` line, none for others; the error says what is wrong.
-fn parse(line: &[u8]) -> Result<Option<(Option<u64>, Message)>, String> {
+/// What a line is.
+#[derive(PartialEq)]
+enum RecordedStep {
+    /// A frame from the venue, and its time.
+    Frame(Option<u64>, Message),
+    /// The recorder said something.
+    Asked,
+    Remark,
+}
+
+/// The error says what is wrong.
+fn parse(line: &[u8]) -> Result<RecordedStep, String> {
     let line: RecordedLine = serde_json::from_slice(line).map_err(|error| error.to_string())?;
-    if line.dir != Direction::In {
-        return Ok(None);
+    match line.dir {
+        Direction::In => {}
+        Direction::Out => return Ok(RecordedStep::Asked),
+        Direction::Connect | Direction::Rest => return Ok(RecordedStep::Remark),
     }
     let message = match (line.data, line.b64) {
         (Some(text), None) => Message::Text(Utf8Bytes::from(text)),
@@ -142,7 +159,7 @@ fn parse(line: &[u8]) -> Result<Option<(Option<u64>, Message)>, String> {
         (Some(_), Some(_)) => return Err("both `data` and `b64` are there".into()),
         (None, None) => return Err("neither `data` nor `b64` is there".into()),
     };
-    Ok(Some((line.t_ns, message)))
+    Ok(RecordedStep::Frame(line.t_ns, message))
 }
 
 #[cfg(test)]

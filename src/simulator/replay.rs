@@ -1,7 +1,8 @@
 //! A recording served as a feed: every client receives all of it from the start, with the original pauses.
 //!
-//! Every path is served, and no subscription is needed. Whatever a client sends is ignored; pings and close frames are
-//! answered. After the last frame a looped replay starts again. Any other keeps the connection open and answers pings, like
+//! Every path is served. What the recorder got after it had asked for something is held until the client has said
+//! something too, for a few seconds. Otherwise a client's texts are ignored, but for those that an answer is given for;
+//! pings and close frames are answered. After the last frame a looped replay starts again. Any other keeps the connection open and answers pings, like
 //! a quiet venue: a client that reconnected would receive everything a second time.
 
 use std::convert::Infallible;
@@ -9,8 +10,10 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
+use regex::Regex;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::simulator::SimulatorError;
 use crate::simulator::listener::{ClientConnection, Listener, MessageSource, StreamEnd};
@@ -19,6 +22,8 @@ use crate::simulator::recording::Recording;
 /// A recording of several sessions has hours between them. A longer pause is replaced by this one, divided by the speed
 /// like any other. The longest pause inside a session of 26 recorded feeds is 6.3 s.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// How long a client that says nothing holds up what the recorder had asked for. A client subscribes within a second.
+const HOLD_MAX: Duration = Duration::from_secs(3);
 /// Frames due within a millisecond are sent together: the timer is not finer.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 
@@ -51,8 +56,32 @@ pub struct ReplayServer {
     script: ReplayFrames,
 }
 
+/// An answer to what a client says.
+#[derive(Clone, Debug)]
+pub struct ReplayAnswer {
+    pattern: Regex,
+    /// `$1` stands for the first group of the pattern.
+    text: String,
+}
+
+impl ReplayAnswer {
+    pub fn new(pattern: &str, text: &str) -> Result<ReplayAnswer, SimulatorError> {
+        let refused =
+            |error: regex::Error| SimulatorError::Answer { found: pattern.to_string(), reason: error.to_string() };
+        Ok(ReplayAnswer { pattern: Regex::new(pattern).map_err(refused)?, text: text.to_string() })
+    }
+
+    fn to(&self, said: &str) -> Option<String> {
+        let found = self.pattern.captures(said)?;
+        let mut answer = String::new();
+        found.expand(&self.text, &mut answer);
+        Some(answer)
+    }
+}
+
 struct ReplayFrames {
     recording: Recording,
+    answers: Vec<ReplayAnswer>,
     speed: Speed,
     looped: bool,
 }
@@ -61,7 +90,7 @@ impl ReplayServer {
     /// Listens on `addr`; port 0 takes any free one.
     pub async fn bind(
         addr: SocketAddr,
-        recording: Recording,
+        (recording, answers): (Recording, Vec<ReplayAnswer>),
         speed: Speed,
         looped: bool,
     ) -> Result<ReplayServer, SimulatorError> {
@@ -69,7 +98,7 @@ impl ReplayServer {
             Speed::Times(times) if !(times > 0.0 && times.is_finite()) => Err(SimulatorError::Speed { found: times }),
             _ => Ok(ReplayServer {
                 listener: Listener::bind(addr).await?,
-                script: ReplayFrames { recording, speed, looped },
+                script: ReplayFrames { recording, answers, speed, looped },
             }),
         }
     }
@@ -96,20 +125,50 @@ impl MessageSource for ReplayFrames {
 impl ReplayFrames {
     async fn stream(&self, client: &mut ClientConnection) -> Result<Infallible, StreamEnd> {
         let mut due = Instant::now();
+        let mut has_asked = false;
         loop {
             for frame in self.recording.frames() {
+                if frame.is_asked_for && !std::mem::replace(&mut has_asked, true) {
+                    client.flush().await?;
+                    if let Ok(text) = timeout(HOLD_MAX, client.next_text()).await {
+                        self.answer(client, &text).await?;
+                    }
+                    due = Instant::now();
+                }
                 due += self.speed.pause(frame.pause);
                 if due > Instant::now() + PAUSE_MIN {
                     client.flush().await?;
-                    sleep_until(due).await;
+                    self.listen_until(client, due).await?;
+                }
+                while let Some(text) = client.text_at_hand() {
+                    self.answer(client, &text).await?;
                 }
                 client.put(frame.message.clone()).await?;
             }
             client.flush().await?;
-            if !self.looped {
-                std::future::pending::<()>().await;
+            if self.looped {
+                continue;
+            }
+            loop {
+                let text = client.next_text().await;
+                self.answer(client, &text).await?;
             }
         }
+    }
+
+    /// Answers until it is time for the next frame.
+    async fn listen_until(&self, client: &mut ClientConnection, due: Instant) -> Result<(), StreamEnd> {
+        while let Ok(text) = timeout_at(due, client.next_text()).await {
+            self.answer(client, &text).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends the first answer that fits, if there is one.
+    async fn answer(&self, client: &mut ClientConnection, said: &str) -> Result<(), StreamEnd> {
+        let Some(answer) = self.answers.iter().find_map(|answer| answer.to(said)) else { return Ok(()) };
+        client.put(Message::text(answer)).await?;
+        client.flush().await
     }
 }
 
@@ -130,7 +189,6 @@ mod tests {
 
     use futures_util::{SinkExt, StreamExt};
     use tokio::net::TcpStream;
-    use tokio_tungstenite::tungstenite::Message;
     use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
     use super::*;
@@ -151,6 +209,18 @@ mod tests {
     /// Serves `recording` on a free port while `visit` is connected to it.
     async fn with_replay<Visit>(
         recording: Recording,
+        speed: Speed,
+        looped: bool,
+        visit: impl FnOnce(Client) -> Visit,
+    ) -> Visit::Output
+    where
+        Visit: Future,
+    {
+        with_answers((recording, Vec::new()), speed, looped, visit).await
+    }
+
+    async fn with_answers<Visit>(
+        recording: (Recording, Vec<ReplayAnswer>),
         speed: Speed,
         looped: bool,
         visit: impl FnOnce(Client) -> Visit,
@@ -227,11 +297,53 @@ mod tests {
         assert_eq!((u16::from(close.code), &*close.reason), (1001, "the simulator is stopping"));
     }
 
+    /// A greeting, and what the recorder got for its request.
+    const ASKED: &str = r#"{"t_ns":1,"dir":"in","data":"welcome"}
+{"t_ns":2,"dir":"out","data":"sub 9"}
+{"t_ns":3,"dir":"in","data":"ack 9"}
+{"t_ns":4,"dir":"in","data":"price"}"#;
+
+    #[tokio::test]
+    async fn what_was_asked_for_is_held_until_the_client_asks() {
+        let recording = Recording::read("test".as_ref(), ASKED.as_bytes()).expect("a sound recording");
+        with_replay(recording, Speed::Max, false, async |mut client| {
+            assert_eq!(read(&mut client, 1).await, [Message::text("welcome")]);
+            client.send(Message::Ping("so far?".into())).await.expect("sent");
+            assert_eq!(read(&mut client, 1).await, [Message::Pong("so far?".into())], "nothing more was sent");
+            client.send(Message::text("sub 1")).await.expect("sent");
+            assert_eq!(read(&mut client, 2).await, [Message::text("ack 9"), Message::text("price")]);
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn answers_have_what_the_client_said() {
+        let recording = Recording::read("test".as_ref(), ASKED.as_bytes()).expect("a sound recording");
+        let answer = |pattern, text| ReplayAnswer::new(pattern, text).expect("a pattern");
+        let answers = vec![answer(r"^sub (\d+)$", "ack $1"), answer("^ping$", "pong")];
+        with_answers((recording, answers), Speed::Max, false, async |mut client| {
+            client.send(Message::text("sub 1")).await.expect("sent");
+            let texts = ["welcome", "ack 1", "ack 9", "price"].map(Message::text);
+            assert_eq!(read(&mut client, 4).await, texts);
+            client.send(Message::text("what?")).await.expect("sent");
+            client.send(Message::text("ping")).await.expect("sent");
+            assert_eq!(read(&mut client, 1).await, [Message::text("pong")]);
+        })
+        .await;
+        let error = ReplayAnswer::new("(", "x").expect_err("no pattern").to_string();
+        assert!(error.contains("found `(`"), "{error}");
+    }
+
     #[tokio::test]
     async fn a_speed_that_is_none_is_refused() {
         for found in [0.0, -1.0, f64::NAN, f64::INFINITY] {
-            let bound =
-                ReplayServer::bind(([127, 0, 0, 1], 0).into(), recording(1, 0), Speed::Times(found), false).await;
+            let bound = ReplayServer::bind(
+                ([127, 0, 0, 1], 0).into(),
+                (recording(1, 0), Vec::new()),
+                Speed::Times(found),
+                false,
+            )
+            .await;
             let error = bound.err().expect("refused").to_string();
             assert!(error.contains(&format!("found `{found}`")) && error.contains("max"), "{error}");
         }

@@ -20,8 +20,9 @@ async fn data_long_before_the_ack_are_published_and_are_the_answer() {
     harness.assert_metric(&format!("{REFUSED} 1"));
     harness.assert_metric(CONNECTED_ONCE);
     let refused = harness.until_note("refused", "mute").await;
-    assert_eq!(refused["message"], NOT_SENT);
-    assert!(harness.log().contains("the feed has not answered"), "{}", harness.log());
+    assert_eq!(refused["message"], NOT_ANSWERED);
+    let log = harness.log();
+    assert!(log.contains("the feed has not answered the subscription to `mute`"), "{log}");
     harness.end(&[("data before the ack", 10), ("late ack", 1)]).await;
 }
 

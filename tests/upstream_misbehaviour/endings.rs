@@ -142,3 +142,20 @@ async fn a_wait_in_any_form_delays_all_connections_to_that_host() {
         harness.end(&[("ban", 1), ("cut", 1)]).await;
     }
 }
+
+#[tokio::test]
+async fn a_loss_that_is_over_is_not_told_for_as_long_as_the_feed_is_quiet() {
+    let harness = IntakeHarness::open(&numbered(), &["a"]).await;
+    let mut caller = harness.accept().await;
+    caller.hear().await;
+    caller.say(price("a", 1)).await;
+    harness.until_frames(1).await;
+    caller.cut("cut");
+    let mut caller = harness.accept().await;
+    caller.hear().await;
+    caller.say(r#"{"ok":true,"id":1}"#).await;
+    harness.until_stale(StaleReason::UpstreamSilent, "connected to").await;
+    caller.say(price("a", 2)).await;
+    harness.until_live().await;
+    harness.end(&[("cut", 1)]).await;
+}

@@ -2,6 +2,7 @@
 //! reported, and what cannot be mended is said.
 
 mod acks;
+mod branches;
 mod endings;
 mod gaps;
 mod keepalive;
@@ -67,6 +68,7 @@ fn frame(topic: &str, n: u32) -> (String, String) {
 
 /// All that clients receive about a topic that does not come.
 const NOT_SENT: &str = "the feed does not send this topic";
+const NOT_ANSWERED: &str = "the feed has not answered the subscription to this topic";
 
 const REFUSED: &str = "fanline_upstream_refused_total";
 

@@ -113,7 +113,7 @@ fn a_wrong_request_is_refused_with_its_place() {
         (&format!("[[request]]\nname = \"a\"\n{url}life = \"1m\"\nrenew = \"login\"\n"), "expected `[login]` for"),
         (
             &format!("[[request]]\nname = \"a\"\n{url}body = '${{taken.b}}'\n"),
-            "expected a `[[request]]` before it that takes `b`",
+            "expected a section `[request.NAME]` before it that takes `b`",
         ),
         (
             &format!(
@@ -121,7 +121,7 @@ fn a_wrong_request_is_refused_with_its_place() {
             ),
             "did you mean `token`?",
         ),
-        ("[connect]\nurl = \"wss://h/${taken.t}\"\n", "expected a `[[request]]` before it that takes `t`"),
+        ("[connect]\nurl = \"wss://h/${taken.t}\"\n", "expected a section `[request.NAME]` before it that takes `t`"),
         ("[login]\nsend = \"x\"\nlife = \"/in\"\n", "expected `ok` beside a life that the answer says"),
         ("[login]\nsend = \"x\"\nrenew = \"login\"\n", "expected `life` or `expires` beside `renew`"),
     ] {

@@ -6,11 +6,12 @@
 //! A delta that does not fit is never guessed at: the state is dropped, and the next snapshot begins a new one.
 
 use crate::json::{Document, FoundElement, Matches, PointerSet};
-use crate::profile::rules::fold::{BookDepth, BookParts, FoldParts, FoldRule};
+use crate::profile::rules::fold::{BookDepth, BookParts, FoldParts, FoldRule, RowPlace};
 
 use crate::intake::assemble::book::{BookState, LevelScratch, Side};
 use crate::intake::assemble::checksum::{self, ChecksumScratch};
 use crate::intake::assemble::merge::MergedObject;
+use crate::intake::assemble::rows::{RowTable, is_same};
 use crate::intake::assemble::splice::{Splice, SpliceTemplate, Splices};
 
 /// 16 MiB: three times the largest known snapshot, which has 5 MB.
@@ -47,6 +48,7 @@ pub(super) struct Fold {
 #[derive(Clone, Debug)]
 enum FoldState {
     Object(MergedObject),
+    Rows(RowTable),
     Book(BookState),
 }
 
@@ -61,6 +63,13 @@ impl Fold {
                 let found = rule.places.get(document, matches, *place).ok_or(Unfit::Malformed)?;
                 splices.add(found.range, Splice::Object);
                 FoldState::Object(MergedObject::begin(found.token, parts)?)
+            }
+            FoldParts::Rows(rows) => {
+                let found = rule.places.get(document, matches, rows.at).ok_or(Unfit::Malformed)?;
+                splices.add(found.range, Splice::Rows);
+                let mut state = RowTable::default();
+                state.take(rows, found.token, false, parts)?;
+                FoldState::Rows(state)
             }
             FoldParts::Book(book) => {
                 let state = begin_book(book, (&rule.places, matches), document, levels, &mut splices)?;
@@ -96,6 +105,17 @@ impl Fold {
                 let found = rule.places.get(document, matches, *place).ok_or(Unfit::Malformed)?;
                 object.merge(found.token, parts)?;
             }
+            (FoldParts::Rows(rows), FoldState::Rows(state)) => {
+                let found = rule.places.get(document, matches, rows.at).ok_or(Unfit::Malformed)?;
+                let gone = rows.removed.as_ref().is_some_and(|removed| match &removed.place {
+                    RowPlace::Message(place) => {
+                        let found = rule.places.get(document, matches, *place);
+                        found.is_some_and(|found| is_same(found.token, &removed.value))
+                    }
+                    RowPlace::Member(_) => false,
+                });
+                state.take(rows, found.token, gone, parts)?;
+            }
             (FoldParts::Book(parts), FoldState::Book(book)) => {
                 change_book(parts, (&rule.places, matches), document, levels, book)?;
                 checksum::check(parts, (&rule.places, matches), document, book, checksum)?;
@@ -120,6 +140,7 @@ impl Fold {
     pub(super) fn render(&self, out: &mut Vec<u8>) {
         self.template.fill(out, |fill, out| match (fill, &self.state) {
             (Splice::Object, FoldState::Object(object)) => object.render(out),
+            (Splice::Rows, FoldState::Rows(rows)) => rows.render(out),
             (Splice::Bids, FoldState::Book(book)) => book.render(&[Side::Bid], out),
             (Splice::Asks, FoldState::Book(book)) => book.render(&[Side::Ask], out),
             (Splice::Levels, FoldState::Book(book)) => book.render(&[Side::Bid, Side::Ask], out),
@@ -127,7 +148,7 @@ impl Fold {
                 out.extend_from_slice(self.carried.get(place).map_or(&[][..], |token| token.as_bytes()))
             }
             (Splice::Null, _) => out.extend_from_slice(b"null"),
-            (Splice::Nothing | Splice::Object | Splice::Bids | Splice::Asks | Splice::Levels, _) => {}
+            (Splice::Nothing | Splice::Object | Splice::Rows | Splice::Bids | Splice::Asks | Splice::Levels, _) => {}
         });
     }
 
@@ -135,6 +156,7 @@ impl Fold {
     pub(super) fn bytes(&self) -> usize {
         let state = match &self.state {
             FoldState::Object(object) => object.bytes(),
+            FoldState::Rows(rows) => rows.bytes(),
             FoldState::Book(book) => book.bytes(),
         };
         let carried: usize = self.carried.iter().map(|token| token.len()).sum();

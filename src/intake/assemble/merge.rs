@@ -69,6 +69,12 @@ impl MergedObject {
         out.push(b'}');
     }
 
+    /// The value of this member, as received.
+    pub(super) fn value(&self, name: &str) -> Option<&str> {
+        let named = |member: &&ObjectMember| decode_string(&member.key).is_some_and(|key| key == name);
+        self.members.iter().find(named).map(|member| &*member.value)
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.members.iter().map(|member| member.key.len() + member.value.len() + size_of::<ObjectMember>()).sum()
     }

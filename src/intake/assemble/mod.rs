@@ -16,6 +16,7 @@ mod oddities;
 mod payload;
 #[cfg(test)]
 mod recordings;
+mod rows;
 mod splice;
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,8 @@ pub(super) enum Splice {
     Null,
     /// The folded object.
     Object,
+    /// The folded rows.
+    Rows,
     Bids,
     Asks,
     /// Bids, then asks.

@@ -181,6 +181,30 @@ fn a_new_connection_is_a_gap_where_messages_depend_on_each_other() {
     }
 }
 
+#[test]
+fn levels_with_an_id_are_folded_from_insert_update_and_delete() {
+    let by_id = "mode = \"merge\"\nsnapshot_when = ['/action == \"partial\"']\n\
+                 merge = { at = \"./data\", key = [\"id\", \"side\"], remove = '/action == \"delete\"' }";
+    let pad = "x".repeat(300);
+    let last = format!(r#"{{"action":"update","data":[{{"id":1,"side":"Buy","size":8}}],"pad":"{pad}"}}"#);
+    let lines = assembled(
+        &treatment(by_id),
+        &[
+            r#"{"table":"snapshot","action":"partial","data":[{"id":1,"side":"Buy","size":5,"price":10},{"id":2,"side":"Sell","size":1,"price":11}]}"#,
+            r#"{"action":"insert","data":[{"id":3,"side":"Sell","size":4,"price":12}]}"#,
+            r#"{"action":"delete","data":[{"id":2,"side":"Sell"},{"id":9,"side":"Sell"}]}"#,
+            &last,
+        ],
+    );
+    let whole = r#"{"table":"snapshot","action":"partial","data":[{"id":1,"side":"Buy","size":8,"price":10},{"id":3,"side":"Sell","size":4,"price":12}]}"#;
+    assert!(lines.last().expect("a line").ends_with(&format!(" change to {whole}")), "{lines:?}");
+    let unfit = assembled(
+        &treatment(by_id),
+        &[r#"{"table":"snapshot","data":[{"id":1,"side":"Buy"}]}"#, r#"{"action":"update","data":[{"id":1}]}"#],
+    );
+    assert!(unfit.contains(&"t odd: Malformed".to_string()), "{unfit:?}");
+}
+
 const TICKER: &str = r#"
     mode = "merge"
     snapshot_when = ['/type == "snapshot"']

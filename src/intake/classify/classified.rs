@@ -54,12 +54,12 @@ pub enum Unnamed {
     Unusable(#[from] TopicError),
     #[error("expected a message that a rule matches, found another; add a rule, if necessary with `as = \"ignore\"`")]
     NoRule,
-    #[error("expected JSON, found other text")]
-    NoJson,
+    #[error("expected JSON, found other text{hint}")]
+    NoJson { hint: &'static str },
     #[error("expected JSON of at most {LEVELS_MAX} levels, found more, which many parsers reject")]
     TooDeep,
-    #[error("expected JSON in UTF-8, found other bytes")]
-    NoText,
+    #[error("expected JSON in UTF-8, found other bytes{hint}")]
+    NoText { hint: &'static str },
     #[error("expected an IRC message, found other text")]
     NoIrc,
     #[error("expected text messages, found a binary one; say what it holds with `decode.binary`")]

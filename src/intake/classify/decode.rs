@@ -5,7 +5,7 @@ use std::io::Read;
 use flate2::read::{GzDecoder, ZlibDecoder};
 use ruzstd::decoding::StreamingDecoder;
 
-use crate::intake::classify::Unnamed;
+use crate::intake::classify::{Unnamed, looks};
 use crate::json::is_json;
 use crate::profile::Profile;
 use crate::profile::decode::{Binary, Decode};
@@ -98,8 +98,11 @@ impl FrameDecoder {
         let message = match unpack(self.decode.binary, packed, self.message_bytes_max, unpacked) {
             Ok(bytes) => match std::str::from_utf8(bytes) {
                 Ok(text) if !self.takes_binary || is_json(text) => return self.split(text),
-                _ if self.takes_binary => FeedMessage::Binary(bytes),
-                _ => FeedMessage::Undecodable(bytes, Unnamed::NoText),
+                // Packed data are of no use to anyone who does not know it.
+                _ => match looks::of_bytes(bytes) {
+                    "" if self.takes_binary => FeedMessage::Binary(bytes),
+                    hint => FeedMessage::Undecodable(bytes, Unnamed::NoText { hint }),
+                },
             },
             Err(problem) => FeedMessage::Undecodable(packed, problem),
         };

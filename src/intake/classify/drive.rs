@@ -1,5 +1,6 @@
 //! Drives a classifier as the pipeline does, where there is no pipeline: in tests, and for messages in a file.
 
+use crate::profile::Profile;
 use crate::words::stamp::Stamp;
 
 use crate::intake::classify::{Classified, Classifier, FeedFrame, FeedMessage, FoundUpdates};
@@ -30,5 +31,12 @@ pub(crate) fn take_waited(classifier: &mut Classifier, look: &mut impl Onlooker)
         let message = FeedMessage::Text(&waited.text);
         found.updates(message.bytes(), classifier, waited.received).for_each(|update| look.update(&update));
         look.classified(&waited.classified, &message);
+    }
+}
+
+impl Classifier {
+    /// For the messages of the feed's own URL.
+    pub fn new(profile: &Profile) -> Classifier {
+        Classifier::of_branch(profile, 0)
     }
 }

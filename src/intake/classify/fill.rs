@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::json::{ELEMENTS_MAX, Pointers, Type, decode_string};
-use crate::profile::rule::{Field, FieldValue, MessageClass, Rule, View};
+use crate::profile::rule::{Field, FieldValue, MessageClass, Naming, Rule, View};
 use crate::profile::template::{SourceValue, Template};
 use crate::protocol::encoding::PayloadKind;
 
@@ -16,6 +16,8 @@ pub(crate) struct RuleMatch<'a> {
     pub rule: &'a Rule,
     /// Index of the rule, and of its treatment.
     pub index: usize,
+    /// What the topic begins with.
+    pub prefix: &'a str,
     pub topic: &'a Template<Field>,
     pub pointers: &'a Pointers,
     pub view: View<'a>,
@@ -52,6 +54,27 @@ impl<'a> RuleMatch<'a> {
         (class, problem)
     }
 
+    /// The updates of this rule, and, where it continues, of the later rules of data that hold as well.
+    pub(super) fn collect_all(&self, rules: &[Rule], found: &mut FoundUpdates) -> (MessageClass, Option<Unnamed>) {
+        let (mut class, mut problem) = self.collect(found);
+        let (mut index, mut continues) = (self.index, self.rule.continues);
+        let holds = |rule: &Rule| {
+            let readable = !self.view.json.is_empty() || rule.looks_at_text();
+            readable && rule.class == MessageClass::Data && rule.holds(&self.view)
+        };
+        while continues
+            && let Some((later, rule)) = rules.iter().enumerate().skip(index + 1).find(|(_, rule)| holds(rule))
+            && let Some(Naming::Template(topic)) = &rule.topic
+        {
+            let (its_class, its_problem) = RuleMatch { rule, index: later, topic, ..*self }.collect(found);
+            // One kind that is data is enough.
+            class = if its_class == MessageClass::Data { its_class } else { class };
+            problem = problem.or(its_problem);
+            (index, continues) = (later, rule.continues);
+        }
+        (class, problem)
+    }
+
     /// Finds one update; returns its problem, if it has one.
     fn collect_one(
         &self,
@@ -69,6 +92,7 @@ impl<'a> RuleMatch<'a> {
     /// Writes the topic of the view.
     pub(super) fn write_name(&self, view: &View<'a>, name: &mut String) -> Result<(), Unnamed> {
         name.clear();
+        name.push_str(self.prefix);
         self.topic.render(name, |field| self.name_part(view, *field))?;
         Ok(make_topic(name)?)
     }
@@ -82,13 +106,16 @@ impl<'a> RuleMatch<'a> {
             Some(FieldValue::Token(token)) => match decode_string(token) {
                 Some(text) if text.is_empty() => "an empty string",
                 Some(text) => return Ok(SourceValue::Text(text)),
+                None if field.takes_number(token) => return Ok(SourceValue::Text(token.into())),
                 None => Type::of(token).a_name(),
             },
         };
         let place = match field {
             Field::Text => "text".to_string(),
-            Field::Whole(slot) => self.pointers.pointer(slot).to_string(),
-            Field::Element(slot) => {
+            Field::Whole(slot) | Field::WholeNumber(slot) | Field::Either(slot, _) => {
+                self.pointers.pointer(slot).to_string()
+            }
+            Field::Element(slot) | Field::ElementNumber(slot) => {
                 let inside = self.rule.each.map(|path| self.pointers.inside(path, slot).as_str());
                 format!(".{}", inside.unwrap_or_default())
             }

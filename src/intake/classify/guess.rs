@@ -20,9 +20,10 @@ use crate::intake::classify::naming::make_topic;
 pub(super) const FALLBACK_TOPIC: &str = "feed";
 
 /// Names that hold a whole stream's name, best first.
-const STREAMS: [&str; 6] = ["stream", "topic", "subject", "room", "ch", "table"];
+const STREAMS: [&str; 5] = ["stream", "topic", "subject", "room", "ch"];
 /// Names that hold a kind of message, best first.
-const KINDS: [&str; 9] = ["channel", "channel_name", "type", "event_type", "event", "ev", "kind", "e", "T"];
+const KINDS: [&str; 13] =
+    ["channel", "channel_name", "type", "event_type", "event", "ev", "kind", "e", "T", "feed", "table", "ty", "method"];
 /// Names that hold an instrument, best first.
 const INSTRUMENTS: [&str; 20] = [
     "symbol",
@@ -72,13 +73,19 @@ const CONTROL_VALUES: [&str; 14] = [
     "welcome",
 ];
 
+/// Members of answers, beside the number of the request.
+const ANSWER_MEMBERS: [&str; 3] = ["result", "success", "error"];
+
 /// Whether the message is about the connection, and so shows nothing about names.
 pub(super) fn is_control(text: &str) -> bool {
     let Ok(Value::Object(members)) = serde_json::from_str::<Value>(text) else { return false };
     let says = |name: &&str| members.get(*name).and_then(Value::as_str).map(str::to_ascii_lowercase);
     // JSON-RPC calls its data messages "subscription".
     let control = |says: String| says != "subscription" && CONTROL_VALUES.iter().any(|begin| says.starts_with(begin));
-    CONTROL_MEMBERS.iter().filter_map(says).any(control)
+    let has = |name: &str| members.contains_key(name);
+    // An answer to a request: its number names no topic.
+    let is_answer = has("id") && ANSWER_MEMBERS.iter().any(|name| has(name)) && !has("params");
+    is_answer || CONTROL_MEMBERS.iter().filter_map(says).any(control)
 }
 
 /// Places of the names.
@@ -90,6 +97,8 @@ pub struct Guess {
     pub messages: usize,
     /// Messages among them that the pointers name.
     pub named: usize,
+    /// Some messages have a kind and no instrument: the kind alone names them.
+    pub is_part_optional: bool,
 }
 
 impl Guess {
@@ -97,6 +106,11 @@ impl Guess {
     pub fn template(&self) -> String {
         if self.pointers.is_empty() {
             return FALLBACK_TOPIC.to_string();
+        }
+        if let [kind, instrument] = &self.pointers[..]
+            && self.is_part_optional
+        {
+            return format!("${{{kind}}}${{{instrument}?.${{{instrument}}}}}");
         }
         let places: Vec<String> = self.pointers.iter().map(|pointer| format!("${{{pointer}}}")).collect();
         places.join(".")
@@ -115,7 +129,7 @@ impl fmt::Display for Guess {
             false => write!(
                 f,
                 "guessed that topics are named `{}`, which names {named} of the first {messages} messages; \
-                 if that is wrong, point to the name with `--topic /data/s`",
+                 if that is wrong, point to the name with `--topic /data/s`, or `--topic '${{/type}}.${{/symbol}}'`",
                 self.template()
             ),
         }
@@ -141,9 +155,15 @@ pub(super) fn guess(messages: &[&str]) -> Guess {
     }
     candidates.retain(|_, candidate| !candidate.spoilt);
     let chosen = choose(&candidates, messages.len());
-    let named = |number: &usize| chosen.iter().all(|pointer| candidates[*pointer].values.contains_key(number));
+    let has = |pointer: &String, number: usize| candidates[pointer].values.contains_key(&number);
+    let is_part_optional = match &chosen[..] {
+        [kind, instrument] => (0..messages.len()).any(|number| has(kind, number) && !has(instrument, number)),
+        _ => false,
+    };
+    let required = if is_part_optional { &chosen[..1] } else { &chosen[..] };
+    let named = |number: &usize| required.iter().all(|pointer| has(pointer, *number));
     let named = if chosen.is_empty() { 0 } else { (0..messages.len()).filter(named).count() };
-    Guess { pointers: chosen.into_iter().cloned().collect(), messages: messages.len(), named }
+    Guess { pointers: chosen.into_iter().cloned().collect(), messages: messages.len(), named, is_part_optional }
 }
 
 fn collect(value: &Value, number: usize, pointer: String, depth: usize, candidates: &mut BTreeMap<String, Candidate>) {
@@ -270,6 +290,13 @@ mod tests {
             &[r#"{"params":{"channel":"ticker.BTC-1.raw","data":{"instrument_name":"BTC-1"}}}"#],
             "${/params/channel}",
         );
+        check(&[r#"{"feed":"book","product_id":"PI_XBTUSD","side":"sell","price":1}"#], "${/feed}.${/product_id}");
+        check(&[r#"{"table":"quote","action":"insert","data":[{"symbol":"XBTUSD"}]}"#], "${/table}.${/data/0/symbol}");
+        // A kind alone names what has no instrument.
+        check(
+            &[r#"{"type":"t","symbol":"A"}"#, r#"{"type":"t","symbol":"B"}"#, r#"{"type":"mids","mids":{}}"#],
+            "${/type}${/symbol?.${/symbol}}",
+        );
         check(&[r#"{"symbol":"EURUSD","bid":1,"ts":"1614076641"}"#], "${/symbol}");
         check(&[r#"{"e":"trade","s":"A"}"#, r#"{"u":1,"s":"A"}"#], "${/s}");
         check(&[r#"{"color":"red"}"#, r#"{"color":"blue"}"#, r#"{"color":"red"}"#, r#"{"color":"red"}"#], "${/color}");
@@ -290,6 +317,10 @@ mod tests {
     fn messages_about_the_connection_are_known() {
         for (text, expected) in [
             (r#"{"event":"subscriptionStatus","pair":"XBT/EUR"}"#, true),
+            (r#"{"id":7,"result":null}"#, true),
+            (r#"{"id":"7","success":true}"#, true),
+            (r#"{"id":7,"price":1}"#, false),
+            (r#"{"method":"x","params":{},"id":1,"result":2}"#, false),
             (r#"{"type":"subscriptions","channels":[]}"#, true),
             (r#"{"channel":"heartbeat"}"#, true),
             (r#"{"method":"subscription","params":{"channel":"a"}}"#, false),
@@ -303,7 +334,8 @@ mod tests {
     #[test]
     fn the_guess_reports_how_much_it_names() {
         let guess = guess(&[r#"{"type":"t","symbol":"A"}"#, r#"{"type":"t","symbol":"B"}"#, r#"{"type":"welcome"}"#]);
-        assert_eq!((guess.named, guess.messages), (2, 3));
-        assert!(guess.to_string().contains("`${/type}.${/symbol}`, which names 2 of the first 3 messages"), "{guess}");
+        assert_eq!((guess.named, guess.messages), (3, 3));
+        let part = "`${/type}${/symbol?.${/symbol}}`, which names 3 of the first 3 messages";
+        assert!(guess.to_string().contains(part), "{guess}");
     }
 }

@@ -18,6 +18,7 @@ mod fill;
 mod found;
 mod guess;
 mod irc;
+mod looks;
 mod naming;
 #[cfg(test)]
 mod recordings;
@@ -48,6 +49,8 @@ use crate::intake::classify::waiting::{FirstMessages, Waiting};
 
 /// The messages of one connection, classified by a profile's rules.
 pub struct Classifier {
+    /// What topics begin with, on a branch of the feed.
+    prefix: String,
     decoder: FrameDecoder,
     rules: Rules,
     rule_names: Vec<Arc<str>>,
@@ -110,11 +113,13 @@ pub struct WaitedMessage {
 }
 
 impl Classifier {
-    pub fn new(profile: &Profile) -> Classifier {
+    /// For the messages of a branch of the feed; 0 is the feed's own URL.
+    pub(crate) fn of_branch(profile: &Profile, branch: usize) -> Classifier {
         let rules = profile.rules.clone();
         let unknown = Treatment { mode: Mode::Nothing, ..Treatment::default() };
         let treatments = rules.list.iter().map(|rule| rule.treatment.clone());
         Classifier {
+            prefix: profile.prefix_of(branch),
             decoder: FrameDecoder::new(profile),
             rule_names: rules.list.iter().map(|rule| rule.name.as_str().into()).collect(),
             treatments: treatments.chain([Treatment::default(), unknown]).collect(),
@@ -207,6 +212,7 @@ impl Classifier {
     /// A message that is published as a whole without a rule.
     fn add_whole(&self, (unruled, topic): (Unruled, &str), bytes: usize, kind: PayloadKind, found: &mut FoundUpdates) {
         found.topic.clear();
+        found.topic.push_str(&self.prefix);
         found.topic.push_str(topic);
         let treatment = self.rules.list.len() + unruled as usize;
         found.add(Finding { treatment, element: 0..bytes, kind, numbers: None, snapshot: false });
@@ -248,8 +254,8 @@ impl Classifier {
             Some(Naming::Guess) => return MessageVerdict::WaitForGuess,
             Some(Naming::Template(topic)) => {
                 let (kind, pointers) = (self.kind(json), &self.rules.pointers);
-                let matched = RuleMatch { rule, index, topic, pointers, view, kind };
-                (classified.class, classified.problem) = matched.collect(found);
+                let matched = RuleMatch { rule, index, prefix: &self.prefix, topic, pointers, view, kind };
+                (classified.class, classified.problem) = matched.collect_all(&self.rules.list, found);
             }
             None => classified.reply = rule.reply.as_ref().map(|reply| answer(reply, &view)),
         }
@@ -305,7 +311,7 @@ impl Classifier {
         let (class, problem) = match (json, self.rules.decode.format) {
             (true, _) => (MessageClass::Unmatched, Unnamed::NoRule),
             (false, MessageFormat::Json) if is_too_deep(text) => (MessageClass::Garbled, Unnamed::TooDeep),
-            (false, MessageFormat::Json) => (MessageClass::Garbled, Unnamed::NoJson),
+            (false, MessageFormat::Json) => (MessageClass::Garbled, Unnamed::NoJson { hint: looks::of_text(text) }),
             (false, MessageFormat::Irc) => (MessageClass::Garbled, Unnamed::NoIrc),
         };
         if let Some(topic) = &self.rules.unmatched {
@@ -320,7 +326,7 @@ impl Classifier {
         let mut status = UpstreamStatus { topic: None, number, data_number: rule.data_number.clone() };
         if let Some(Naming::Template(topic)) = &rule.topic {
             let (pointers, kind) = (&self.rules.pointers, PayloadKind::Json);
-            let matched = RuleMatch { rule, index, topic, pointers, view: *view, kind };
+            let matched = RuleMatch { rule, index, prefix: &self.prefix, topic, pointers, view: *view, kind };
             let mut name = String::new();
             matched.write_name(view, &mut name)?;
             status.topic = Some(name);

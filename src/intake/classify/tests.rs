@@ -97,6 +97,12 @@ fn binary_messages_are_json_or_nothing_but_for_generic() {
     assert_eq!(classified(&simulated, FeedFrame::Binary(json)), [r#"a {"topic":"a"} Json at 7"#, "data"]);
     let garbled = ["garbled: expected JSON in UTF-8, found other bytes"];
     assert_eq!(classified(&simulated, FeedFrame::Binary(&[0xFF])), garbled);
+    let packed =
+        "garbled: expected JSON in UTF-8, found other bytes; it looks like gzip: say `binary = \"gzip\"` in `[decode]`";
+    for name in ["simulated", "generic"] {
+        let profile = Profile::built_in(name).expect("built in");
+        assert_eq!(classified(&profile, FeedFrame::Binary(&[0x1f, 0x8b, 8, 0xff])), [packed], "{name}");
+    }
     assert_eq!(classified(&simulated, FeedFrame::Binary(b"text")), ["garbled: expected JSON, found other text"]);
     let generic = Profile::built_in("generic").expect("built in");
     assert_eq!(classified(&generic, FeedFrame::Binary(b"\x01")), ["feed \u{1} Binary at 7", "data"]);
@@ -153,6 +159,95 @@ fn the_first_rule_that_holds_decides() {
         ),
     ] {
         assert_eq!(classified(&profile, FeedFrame::Text(text)), expected, "{text}");
+    }
+}
+
+#[test]
+fn a_message_of_several_kinds_has_a_topic_of_each() {
+    let text = r#"
+        profile = 1
+        name = "x"
+        [on.book]
+        when = ['/book exists']
+        topic = "book.${/m}"
+        mode = "delta"
+        snapshot_when = ['/reset == true']
+        continue = true
+        [on.trades]
+        when = ['/trades exists']
+        each = "/trades/*"
+        topic = "trades.${/m}"
+        emit = "element"
+        continue = true
+        [on.ack]
+        as = "ack"
+        when = ['/ok == true']
+        [on.ticker]
+        when = ['/ticker exists']
+        topic = "ticker.${/m}"
+        [on.rest]
+        topic = "rest.${/m}"
+    "#;
+    let profile = check(text, "x.toml").expect("right");
+    for (text, expected) in [
+        (
+            r#"{"m":"A","book":1,"reset":true,"trades":[2,3],"ticker":4}"#,
+            "book.A snapshot, trades.A, trades.A, ticker.A, data",
+        ),
+        (r#"{"m":"A","book":1,"trades":[]}"#, "book.A, rest.A, data"),
+        (r#"{"m":"A","trades":[2],"ticker":4}"#, "trades.A, ticker.A, data"),
+        (r#"{"m":"A","book":1}"#, "book.A, rest.A, data"),
+        (r#"{"m":"A","ok":true,"ticker":4}"#, "ack"),
+        (r#"{"m":"A","ok":true,"book":1,"ticker":4}"#, "book.A, ticker.A, data"),
+    ] {
+        let lines = classified(&profile, FeedFrame::Text(text));
+        let shortened = lines.iter().map(|line| match line.split_once(' ') {
+            Some((topic, rest)) if rest.ends_with(" snapshot") => format!("{topic} snapshot"),
+            Some((topic, _)) => topic.to_string(),
+            None => line.clone(),
+        });
+        assert_eq!(shortened.collect::<Vec<_>>().join(", "), expected, "{text}");
+    }
+}
+
+#[test]
+fn a_topic_may_have_a_number_a_part_that_is_missing_or_one_of_two() {
+    for (topic, text, expected) in [
+        ("t.${number:/id}", r#"{"id":17}"#, "t.17"),
+        ("t.${number:/id}", r#"{"id":-3}"#, "t.-3"),
+        ("t.${number:/id}", r#"{"id":"x"}"#, "t.x"),
+        ("t.${number:/id|map:pairs}", r#"{"id":17}"#, "t.BTC"),
+        ("t.${number:/id}", r#"{"id":1.5}"#, "unmatched: expected a topic at `/id`, found a number"),
+        ("t.${number:/id}", r#"{"id":true}"#, "unmatched: expected a topic at `/id`, found a bool"),
+        ("t.${/id}", r#"{"id":17}"#, "unmatched: expected a topic at `/id`, found a number"),
+        ("${/c}${/s?.${/s|lower}}", r#"{"c":"a","s":"B"}"#, "a.b"),
+        ("${/c}${/s?.${/s|lower}}", r#"{"c":"a"}"#, "a"),
+        ("${/c}${/s?.${/s|lower}}", r#"{"c":"a","s":""}"#, "a"),
+        ("${/s|lower|or:${/f|upper}}", r#"{"s":"A","f":"b"}"#, "a"),
+        ("${/s|lower|or:${/f|upper}}", r#"{"f":"b"}"#, "B"),
+        ("${/s|or:${/f|or:none}}", "{}", "none"),
+        ("${/s|or:x.${/f}}", "{}", "unmatched: expected a topic at `/f`, found nothing"),
+    ] {
+        let profile =
+            format!("profile = 1\nname = \"x\"\nalias.pairs = {{ 17 = \"BTC\" }}\n[on.a]\ntopic = \"{topic}\"\n");
+        let profile = check(&profile, "x.toml").unwrap_or_else(|error| panic!("{error}"));
+        let lines = classified(&profile, FeedFrame::Text(text));
+        let found =
+            if lines[0].starts_with("unmatched") { &lines[0] } else { lines[0].split(' ').next().expect("a topic") };
+        assert_eq!(found, expected, "{topic} of {text}");
+    }
+}
+
+#[test]
+fn a_number_may_be_in_one_of_two_places() {
+    let text =
+        "profile = 1\nname = \"x\"\n[on.a]\ntopic = \"t\"\nseq = { rule = \"inc\", last = [\"/u\", \"/book/id\"] }\n";
+    let profile = check(text, "x.toml").expect("right");
+    for (text, expected) in
+        [(r#"{"u":5,"book":{"id":9}}"#, " last 5"), (r#"{"book":{"id":9}}"#, " last 9"), (r#"{"book":{}}"#, "")]
+    {
+        let lines = classified(&profile, FeedFrame::Text(text));
+        assert_eq!(lines[0], format!("t {text} Json at 7{expected}"));
     }
 }
 

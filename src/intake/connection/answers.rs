@@ -5,10 +5,14 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::json::{Each, decode_string, find};
+use crate::profile::ack::{Ack, Per};
 use crate::profile::item_key::ItemKey;
-use crate::profile::subscribe::{Ack, FeedItem, Per};
+use crate::profile::subscribe::FeedItem;
 
 use crate::intake::connection::subscriptions::{ItemSubscriptions, PendingSubscribe, SubscriptionState};
+
+/// Characters of an answer that people are shown.
+const SHOWN_CHARS: usize = 120;
 
 impl ItemSubscriptions {
     /// A message of class `ack`.
@@ -28,7 +32,11 @@ impl ItemSubscriptions {
                 if self.is_drop(self.position_of(ack, text)) {
                     return;
                 }
-                self.items_of(&ack.key, None, text).iter().for_each(|item| self.confirm(item));
+                let granted = self.items_of(&ack.key, None, text);
+                if granted.is_empty() {
+                    self.unclaimed = Some(text.chars().take(SHOWN_CHARS).collect());
+                }
+                granted.iter().for_each(|item| self.confirm(item));
                 self.forget_settled();
             }
             Per::List => self.acknowledged_list(ack, text),

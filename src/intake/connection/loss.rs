@@ -72,8 +72,6 @@ pub(crate) enum Loss {
     NotOpened { waiting_for: String },
     #[error("the feed accepted no bytes for {}", in_s(*.after))]
     Stuck { after: Duration },
-    #[error("messages are missing in `{topic}`")]
-    Gap { topic: String },
     #[error("the feed asked for a new connection (rule `{rule}`)")]
     Asked { rule: String },
     /// The URL or a header cannot be made from the current values.
@@ -82,6 +80,9 @@ pub(crate) enum Loss {
 }
 
 impl Loss {
+    /// The label of a connection that is replaced because messages are missing on it; it is not lost.
+    pub(crate) const GAP: &'static str = "gap";
+
     /// Every value of `label`, so that each series exists before its first loss.
     pub(crate) const LABELS: [&'static str; 18] = [
         "unreachable",
@@ -99,7 +100,7 @@ impl Loss {
         "heartbeat_timeout",
         "not_opened",
         "write_timeout",
-        "gap",
+        Loss::GAP,
         "asked",
         "address",
     ];
@@ -123,7 +124,6 @@ impl Loss {
             Loss::AnswerMissing { .. } => "heartbeat_timeout",
             Loss::NotOpened { .. } => "not_opened",
             Loss::Stuck { .. } => "write_timeout",
-            Loss::Gap { .. } => "gap",
             Loss::Asked { .. } => "asked",
             Loss::Address(_) => "address",
         }
@@ -160,7 +160,6 @@ impl Loss {
             Loss::Silent { .. } => "the feed was silent for too long",
             Loss::PongMissing { .. } | Loss::AnswerMissing { .. } | Loss::Stuck { .. } => "the feed does not respond",
             Loss::NotOpened { .. } => "the feed has not completed its greeting or login",
-            Loss::Gap { .. } => "messages of the feed were lost",
             Loss::Asked { .. } => "the feed has asked for a new connection",
         };
         sentence.to_string()

@@ -28,6 +28,7 @@ pub(crate) mod transport;
 pub(crate) mod upstream_line;
 mod venue_call;
 
+use std::ops::Range;
 use std::time::Duration;
 
 use rand::Rng;
@@ -43,9 +44,17 @@ use crate::intake::connection::transport::Transport;
 use crate::intake::time::ns;
 use crate::intake::update::{ConnectionId, Generation, UpdateSource};
 
+/// The part of a feed that a connection carries: a share of one copy, from one of its URLs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct FeedPart {
+    pub leg: usize,
+    /// 0 is the feed's own URL.
+    pub branch: usize,
+}
+
 pub(crate) struct Connection {
     id: ConnectionId,
-    leg: usize,
+    part: FeedPart,
     role: ConnectionRole,
     /// Generation of its last opening.
     generation: Generation,
@@ -57,6 +66,8 @@ pub(crate) struct Connection {
     pub dial_at_ns: Option<u64>,
     /// Index of its current or next address.
     address: usize,
+    /// The first of its addresses, which follow each other.
+    first_address: usize,
     addresses: Vec<AddressState>,
     /// Of the terms that it was made by.
     pub version: u32,
@@ -83,41 +94,43 @@ struct AddressState {
 }
 
 impl Connection {
-    /// `addresses` is the number of addresses; each leg begins at another one.
+    /// `addresses` are those of its branch; each leg begins at another one.
     pub(crate) fn new(
         id: ConnectionId,
-        (leg, role): (usize, ConnectionRole),
-        (addresses, backoff): (usize, Backoff),
+        (part, role): (FeedPart, ConnectionRole),
+        (addresses, backoff): (Range<usize>, Backoff),
         classifier: Classifier,
     ) -> Connection {
         Connection {
             id,
-            leg,
+            part,
             role,
             generation: Generation::default(),
             transport: Transport::Empty,
             classifier,
             established: None,
             dial_at_ns: Some(0),
-            address: leg % addresses,
-            addresses: vec![AddressState { backoff, retry_ns: 0 }; addresses],
+            address: addresses.start + part.leg % addresses.len(),
+            first_address: addresses.start,
+            addresses: vec![AddressState { backoff, retry_ns: 0 }; addresses.len()],
             version: 0,
         }
     }
 
     /// It has other addresses from now on, not to be dialed before these times; what is open stays open.
-    pub(crate) fn readdress(&mut self, (addresses, backoff): (usize, Backoff), held_ns: &[u64]) {
-        self.address = self.leg % addresses;
-        self.addresses =
-            held_ns.iter().map(|held_ns| AddressState { backoff: backoff.clone(), retry_ns: *held_ns }).collect();
+    pub(crate) fn readdress(&mut self, (addresses, backoff): (Range<usize>, Backoff), held_ns: &[u64]) {
+        self.address = addresses.start + self.part.leg % addresses.len();
+        self.first_address = addresses.start;
+        let held_ns = held_ns.get(addresses).unwrap_or_default().iter();
+        self.addresses = held_ns.map(|held_ns| AddressState { backoff: backoff.clone(), retry_ns: *held_ns }).collect();
     }
 
     pub(crate) fn id(&self) -> ConnectionId {
         self.id
     }
 
-    pub(crate) fn leg(&self) -> usize {
-        self.leg
+    pub(crate) fn part(&self) -> FeedPart {
+        self.part
     }
 
     pub(crate) fn role(&self) -> ConnectionRole {
@@ -138,7 +151,7 @@ impl Connection {
 
     /// The source of its updates, its classifier, and its open state, while it is open.
     pub(crate) fn parts(&mut self) -> (UpdateSource, &Classifier, Option<&mut Established>) {
-        let source = UpdateSource { connection: self.id, leg: self.leg, generation: self.generation };
+        let source = UpdateSource { connection: self.id, leg: self.part.leg, generation: self.generation };
         (source, &self.classifier, self.established.as_mut())
     }
 
@@ -175,7 +188,7 @@ impl Connection {
     /// It has ended, or could not be opened. Decides when and where to retry; returns the wait.
     pub(crate) fn lost(&mut self, loss: &Loss, sustained: Duration, now: Stamp, rng: &mut impl Rng) -> Duration {
         let flowed = self.established.as_ref().map_or(Duration::ZERO, Established::flowed);
-        let address = &mut self.addresses[self.address];
+        let address = &mut self.addresses[self.address - self.first_address];
         if flowed >= sustained {
             address.backoff.reset();
         }
@@ -189,7 +202,7 @@ impl Connection {
 
     /// Its addresses must not be dialed before these times, as another connection has learnt. Returns the wait.
     pub(crate) fn hold(&mut self, until_ns: &[u64], now: Stamp) -> Duration {
-        for (address, until_ns) in self.addresses.iter_mut().zip(until_ns) {
+        for (address, until_ns) in self.addresses.iter_mut().zip(until_ns.iter().skip(self.first_address)) {
             address.retry_ns = address.retry_ns.max(*until_ns);
         }
         if self.dial_at_ns.is_some() { self.choose(0, now) } else { Duration::ZERO }
@@ -197,15 +210,15 @@ impl Connection {
 
     /// When an address may be dialed again.
     pub(crate) fn retry_ns_at(&self, address: usize) -> u64 {
-        self.addresses[address].retry_ns
+        self.addresses[address - self.first_address].retry_ns
     }
 
     /// Moves to the address that may be dialed soonest, the first in turn from `first` after this one. Returns the wait.
     fn choose(&mut self, first: usize, now: Stamp) -> Duration {
         let count = self.addresses.len();
-        let in_turn = (first..first + count).map(|step| (self.address + step) % count);
-        let soonest = in_turn.min_by_key(|address| self.addresses[*address].retry_ns.max(now.mono_ns));
-        self.address = soonest.unwrap_or(self.address);
+        let in_turn = (first..first + count).map(|step| (self.address - self.first_address + step) % count);
+        let soonest = in_turn.min_by_key(|place| self.addresses[*place].retry_ns.max(now.mono_ns));
+        self.address = soonest.map_or(self.address, |place| self.first_address + place);
         let at_ns = self.retry_ns_at(self.address).max(now.mono_ns);
         self.dial_at_ns = Some(at_ns);
         Duration::from_nanos(at_ns - now.mono_ns)

@@ -9,8 +9,9 @@ mod requests;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use crate::profile::ack::Per;
 use crate::profile::placeholders::Context;
-use crate::profile::subscribe::{FeedItem, ItemChange, Per, Subscribe};
+use crate::profile::subscribe::{FeedItem, ItemChange, Subscribe};
 use crate::words::stamp::Stamp;
 
 use crate::intake::connection::subscriptions::requests::FurtherMessage;
@@ -23,6 +24,8 @@ pub(crate) enum ItemOutcome {
         item: Arc<FeedItem>,
         why: String,
     },
+    /// The beginning of an answer that names no item, while an item has none in time.
+    Unclaimed(String),
     /// No answer in time. It counts as refused, unless its data show otherwise (`grant`).
     Unanswered(Arc<FeedItem>),
 }
@@ -45,6 +48,8 @@ pub(crate) struct ItemSubscriptions {
     to_drop: VecDeque<(Arc<FeedItem>, SubscriptionState)>,
     pub(super) requests: VecDeque<PendingSubscribe>,
     outcomes: Vec<ItemOutcome>,
+    /// The beginning of the newest answer that names no item.
+    pub(super) unclaimed: Option<String>,
     /// With `change = "replace_all"`: the list of items is to be sent again.
     outdated: bool,
 }
@@ -91,6 +96,7 @@ impl ItemSubscriptions {
             to_drop: VecDeque::new(),
             requests: VecDeque::new(),
             outcomes: Vec::new(),
+            unclaimed: None,
             outdated: false,
         };
         subscriptions.want(items);
@@ -246,6 +252,9 @@ impl ItemSubscriptions {
                 | SubscriptionState::Settled
                 | SubscriptionState::Refused => {}
             }
+        }
+        if expects && !late.is_empty() {
+            self.outcomes.extend(self.unclaimed.take().map(ItemOutcome::Unclaimed));
         }
         for item in late {
             if expects {

@@ -10,7 +10,12 @@ use crate::profile::Profile;
 fn connection(addresses: usize) -> Connection {
     let profile = Profile::built_in("simulated").expect("built in");
     let backoff = Backoff::new(Duration::from_secs(10), Duration::from_secs(10));
-    Connection::new(ConnectionId(0), (0, ConnectionRole::Regular), (addresses, backoff), Classifier::new(&profile))
+    Connection::new(
+        ConnectionId(0),
+        (FeedPart::default(), ConnectionRole::Regular),
+        (0..addresses, backoff),
+        Classifier::new(&profile),
+    )
 }
 
 fn at(s: u64) -> Stamp {

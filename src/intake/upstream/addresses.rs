@@ -1,5 +1,6 @@
 //! Addresses of the feed: how they are dialed, and which may not be dialed yet.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::bus::clock::Clock;
@@ -23,7 +24,9 @@ use crate::intake::connection::upstream_line::{FeedRoute, UpstreamLine};
 use crate::intake::upstream::UpstreamError;
 
 pub(super) struct FeedAddresses {
+    /// The feed's own, of which any will do, then one of each branch.
     list: Vec<Arc<EndpointTemplate>>,
+    branches: usize,
     dialer: Dialer,
     pub leaser: Leaser,
     dials: Option<RateLimit>,
@@ -41,6 +44,7 @@ pub(super) struct DialRules {
 }
 
 impl FeedAddresses {
+    /// `urls` ends with those of the branches.
     pub(super) fn new(
         urls: Vec<Template<Placeholder>>,
         connect: &Connect,
@@ -54,6 +58,7 @@ impl FeedAddresses {
         };
         FeedAddresses {
             held_ns: vec![0; urls.len()],
+            branches: connect.branches.len(),
             list: urls.into_iter().map(template).collect(),
             dialer: Dialer::new(line.clone(), rules.message_bytes_max, rules.deflate),
             leaser: Leaser { line, config, hidden: rules.hidden, clock: rules.clock },
@@ -61,8 +66,15 @@ impl FeedAddresses {
         }
     }
 
-    pub(super) fn count(&self) -> usize {
-        self.list.len()
+    /// The addresses of a branch.
+    pub(super) fn of_branch(&self, branch: usize) -> Range<usize> {
+        let own = self.list.len() - self.branches;
+        if branch == 0 { 0..own } else { own + branch - 1..own + branch }
+    }
+
+    /// Branches besides the feed's own URL.
+    pub(super) fn branches(&self) -> usize {
+        self.branches
     }
 
     pub(super) fn held_ns(&self) -> &[u64] {

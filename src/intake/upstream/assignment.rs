@@ -1,6 +1,7 @@
 //! Assignment of items to connections.
 //!
-//! A leg is a whole copy of the feed; its items are spread evenly over its connections. A connection that is lost
+//! A leg is a whole copy of the feed. Of each branch of it, which has a URL of its own, it has a share of connections;
+//! the branch's items are spread evenly over them. A connection that is lost
 //! hands its items to the others of its leg, as far as they have room; one that comes back gets its share again, and
 //! an item leaves its old place only when it has arrived at the new one. Items that fit nowhere have no place; they get
 //! one when there is room again.
@@ -10,6 +11,7 @@ use std::sync::Arc;
 
 use crate::profile::subscribe::FeedItem;
 
+use crate::intake::connection::FeedPart;
 use crate::intake::update::ConnectionId;
 
 /// A step towards the assignment.
@@ -17,9 +19,9 @@ use crate::intake::update::ConnectionId;
 pub(super) enum Reassign {
     Want(ConnectionId, Vec<Arc<FeedItem>>),
     Drop(ConnectionId, Vec<Arc<FeedItem>>),
-    /// The connections of this leg have no room for these items: one more is needed.
+    /// The connections of this part have no room for these items: one more is needed.
     Add {
-        leg: usize,
+        part: FeedPart,
         items: Vec<Arc<FeedItem>>,
     },
 }
@@ -31,13 +33,15 @@ pub(super) struct Assignment {
     /// Items can leave a connection that stays open.
     can_drop: bool,
     items: BTreeMap<String, Arc<FeedItem>>,
-    legs: Vec<Leg>,
+    /// One of each branch for each leg.
+    shares: Vec<Share>,
     /// Items on their way: to which connection, and from which.
     moves: HashMap<(String, ConnectionId), ConnectionId>,
 }
 
 #[derive(Debug, Default)]
-struct Leg {
+struct Share {
+    part: FeedPart,
     connections: BTreeMap<ConnectionId, ConnectionLoad>,
     /// Connection of each item; items without one found no room.
     places: HashMap<String, ConnectionId>,
@@ -60,12 +64,13 @@ enum LinkState {
 }
 
 impl Assignment {
-    pub(super) fn new(legs: usize, items_max: usize, can_drop: bool) -> Assignment {
+    pub(super) fn new((legs, branches): (usize, usize), items_max: usize, can_drop: bool) -> Assignment {
+        let parts = (0..legs).flat_map(|leg| (0..branches).map(move |branch| FeedPart { leg, branch }));
         Assignment {
             items_max,
             can_drop,
             items: BTreeMap::new(),
-            legs: (0..legs).map(|_| Leg::default()).collect(),
+            shares: parts.map(|part| Share { part, ..Share::default() }).collect(),
             moves: HashMap::new(),
         }
     }
@@ -80,19 +85,20 @@ impl Assignment {
         self.items.len()
     }
 
-    /// Adds a connection that will carry items of this leg.
-    pub(super) fn add_connection(&mut self, leg: usize, connection: ConnectionId) -> Vec<Reassign> {
-        self.legs[leg].connections.insert(connection, ConnectionLoad::default());
-        let homeless = self.homeless(leg);
-        self.place(leg, homeless)
+    /// Adds a connection that will carry items of this part.
+    pub(super) fn add_connection(&mut self, part: FeedPart, connection: ConnectionId) -> Vec<Reassign> {
+        let Some(share) = self.shares.iter().position(|share| share.part == part) else { return Vec::new() };
+        self.shares[share].connections.insert(connection, ConnectionLoad::default());
+        let homeless = self.homeless(share);
+        self.place(share, homeless)
     }
 
     /// Hands the items of one connection to its open successor.
     pub(super) fn replace(&mut self, old: ConnectionId, new: ConnectionId) -> Vec<Reassign> {
-        for leg in &mut self.legs {
-            if let Some(load) = leg.connections.remove(&old) {
-                leg.connections.insert(new, ConnectionLoad { state: LinkState::Open, count: load.count });
-                leg.places.values_mut().filter(|place| **place == old).for_each(|place| *place = new);
+        for share in &mut self.shares {
+            if let Some(load) = share.connections.remove(&old) {
+                share.connections.insert(new, ConnectionLoad { state: LinkState::Open, count: load.count });
+                share.places.values_mut().filter(|place| **place == old).for_each(|place| *place = new);
             }
         }
         self.moves.values_mut().filter(|from| **from == old).for_each(|from| *from = new);
@@ -106,16 +112,16 @@ impl Assignment {
         for item in &items {
             self.items.entry(item.name.clone()).or_insert_with(|| item.clone());
         }
-        (0..self.legs.len()).flat_map(|leg| self.place(leg, items.clone())).collect()
+        (0..self.shares.len()).flat_map(|share| self.place(share, items.clone())).collect()
     }
 
     pub(super) fn remove(&mut self, names: &[String]) -> Vec<Reassign> {
         let mut drops: BTreeMap<ConnectionId, Vec<Arc<FeedItem>>> = BTreeMap::new();
         for name in names {
             let Some(item) = self.items.remove(name) else { continue };
-            for leg in &mut self.legs {
-                if let Some(place) = leg.places.remove(name) {
-                    leg.connections.entry(place).or_default().count -= 1;
+            for share in &mut self.shares {
+                if let Some(place) = share.places.remove(name) {
+                    share.connections.entry(place).or_default().count -= 1;
                     drops.entry(place).or_default().push(item.clone());
                 }
             }
@@ -126,17 +132,18 @@ impl Assignment {
         }
         let mut changes: Vec<Reassign> =
             drops.into_iter().map(|(connection, items)| Reassign::Drop(connection, items)).collect();
-        for leg in 0..self.legs.len() {
-            let homeless = self.homeless(leg);
+        for share in 0..self.shares.len() {
+            let homeless = self.homeless(share);
             // Items that still find no room were refused before.
-            changes
-                .extend(self.place(leg, homeless).into_iter().filter(|change| !matches!(change, Reassign::Add { .. })));
+            changes.extend(
+                self.place(share, homeless).into_iter().filter(|change| !matches!(change, Reassign::Add { .. })),
+            );
         }
         changes
     }
 
     pub(super) fn items_of(&self, connection: ConnectionId) -> Vec<Arc<FeedItem>> {
-        let places = self.legs.iter().flat_map(|leg| &leg.places).filter(|(_, place)| **place == connection);
+        let places = self.shares.iter().flat_map(|share| &share.places).filter(|(_, place)| **place == connection);
         let mut items: Vec<Arc<FeedItem>> = places.filter_map(|(name, _)| self.items.get(name).cloned()).collect();
         items.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         items
@@ -144,23 +151,23 @@ impl Assignment {
 
     /// Whether this connection carries nothing.
     pub(super) fn is_idle(&self, connection: ConnectionId) -> bool {
-        self.legs.iter().filter_map(|leg| leg.connections.get(&connection)).all(|load| load.count == 0)
+        self.shares.iter().filter_map(|share| share.connections.get(&connection)).all(|load| load.count == 0)
     }
 
     /// The connections that carry this item.
     pub(super) fn connections_of(&self, name: &str) -> Vec<ConnectionId> {
-        self.legs.iter().filter_map(|leg| leg.places.get(name).copied()).collect()
+        self.shares.iter().filter_map(|share| share.places.get(name).copied()).collect()
     }
 
     /// The connection is open and subscribed. It takes over its share.
     pub(super) fn opened(&mut self, connection: ConnectionId) -> Vec<Reassign> {
-        let Some(leg) = self.leg_of(connection) else { return Vec::new() };
-        let connections = &mut self.legs[leg].connections;
+        let Some(share) = self.share_of(connection) else { return Vec::new() };
+        let connections = &mut self.shares[share].connections;
         connections.entry(connection).or_default().state = LinkState::Open;
         let lost: Vec<ConnectionId> =
             connections.iter().filter(|(_, load)| load.state == LinkState::Lost).map(|(id, _)| *id).collect();
-        let mut changes: Vec<Reassign> = lost.into_iter().flat_map(|lost| self.rehome(leg, lost)).collect();
-        changes.extend(self.balance(leg));
+        let mut changes: Vec<Reassign> = lost.into_iter().flat_map(|lost| self.rehome(share, lost)).collect();
+        changes.extend(self.balance(share));
         changes
     }
 
@@ -193,8 +200,8 @@ impl Assignment {
 
     /// The connection is gone, or cannot be opened. Its items go to the open others, as far as they have room.
     pub(super) fn lost(&mut self, connection: ConnectionId) -> Vec<Reassign> {
-        let Some(leg) = self.leg_of(connection) else { return Vec::new() };
-        self.legs[leg].connections.entry(connection).or_default().state = LinkState::Lost;
+        let Some(share) = self.share_of(connection) else { return Vec::new() };
+        self.shares[share].connections.entry(connection).or_default().state = LinkState::Lost;
         // Items on their way here are still carried where they were.
         let back: Vec<((String, ConnectionId), ConnectionId)> =
             self.moves.extract_if(|(_, to), _| *to == connection).collect();
@@ -202,48 +209,51 @@ impl Assignment {
             self.send_back(&name, connection, from);
         }
         self.moves.retain(|_, from| *from != connection);
-        self.rehome(leg, connection)
+        self.rehome(share, connection)
     }
 
-    fn leg_of(&self, connection: ConnectionId) -> Option<usize> {
-        self.legs.iter().position(|leg| leg.connections.contains_key(&connection))
+    fn share_of(&self, connection: ConnectionId) -> Option<usize> {
+        self.shares.iter().position(|share| share.connections.contains_key(&connection))
     }
 
     fn send_back(&mut self, name: &str, to: ConnectionId, from: ConnectionId) {
-        for leg in &mut self.legs {
-            if let Some(place) = leg.places.get_mut(name).filter(|place| **place == to) {
+        for share in &mut self.shares {
+            if let Some(place) = share.places.get_mut(name).filter(|place| **place == to) {
                 *place = from;
-                leg.connections.entry(to).or_default().count -= 1;
-                leg.connections.entry(from).or_default().count += 1;
+                share.connections.entry(to).or_default().count -= 1;
+                share.connections.entry(from).or_default().count += 1;
             }
         }
     }
 
     /// Hands the items of a lost connection to the open ones, as far as they have room.
-    fn rehome(&mut self, leg: usize, lost: ConnectionId) -> Vec<Reassign> {
-        let leg = &mut self.legs[leg];
+    fn rehome(&mut self, share: usize, lost: ConnectionId) -> Vec<Reassign> {
+        let share = &mut self.shares[share];
         let mut orphans: Vec<String> =
-            leg.places.iter().filter(|(_, place)| **place == lost).map(|(name, _)| name.clone()).collect();
+            share.places.iter().filter(|(_, place)| **place == lost).map(|(name, _)| name.clone()).collect();
         orphans.sort_unstable();
         let mut wanted: BTreeMap<ConnectionId, Vec<Arc<FeedItem>>> = BTreeMap::new();
         for name in orphans {
-            let open =
-                leg.connections.iter().filter(|(_, load)| load.state == LinkState::Open && load.count < self.items_max);
+            let open = share
+                .connections
+                .iter()
+                .filter(|(_, load)| load.state == LinkState::Open && load.count < self.items_max);
             let Some(to) = open.min_by_key(|(_, load)| load.count).map(|(id, _)| *id) else { break };
-            leg.connections.entry(lost).or_default().count -= 1;
-            leg.connections.entry(to).or_default().count += 1;
+            share.connections.entry(lost).or_default().count -= 1;
+            share.connections.entry(to).or_default().count += 1;
             wanted.entry(to).or_default().extend(self.items.get(&name).cloned());
-            leg.places.insert(name, to);
+            share.places.insert(name, to);
         }
         wanted.into_iter().map(|(connection, items)| Reassign::Want(connection, items)).collect()
     }
 
     /// Moves items from connections that carry more than their share to those that carry less.
-    fn balance(&mut self, leg: usize) -> Vec<Reassign> {
-        let leg = &mut self.legs[leg];
+    fn balance(&mut self, share: usize) -> Vec<Reassign> {
+        let share = &mut self.shares[share];
         let mut counts: BTreeMap<ConnectionId, usize> = BTreeMap::new();
         counts.extend(
-            leg.connections
+            share
+                .connections
                 .iter()
                 .filter(|(_, load)| load.state == LinkState::Open)
                 .map(|(id, load)| (*id, load.count)),
@@ -251,63 +261,68 @@ impl Assignment {
         if !self.can_drop || counts.len() < 2 {
             return Vec::new();
         }
-        let share = counts.values().sum::<usize>() / counts.len();
-        let is_rich = |place: &ConnectionId| counts.get(place).is_some_and(|count| *count > share);
-        let mut spare: Vec<(String, ConnectionId)> =
-            leg.places.iter().filter(|(_, place)| is_rich(place)).map(|(name, place)| (name.clone(), *place)).collect();
+        let fair = counts.values().sum::<usize>() / counts.len();
+        let is_rich = |place: &ConnectionId| counts.get(place).is_some_and(|count| *count > fair);
+        let mut spare: Vec<(String, ConnectionId)> = share
+            .places
+            .iter()
+            .filter(|(_, place)| is_rich(place))
+            .map(|(name, place)| (name.clone(), *place))
+            .collect();
         // An item that has not arrived yet does not move on.
         spare.retain(|move_| !self.moves.contains_key(move_));
         spare.sort_unstable();
         let mut wanted: BTreeMap<ConnectionId, Vec<Arc<FeedItem>>> = BTreeMap::new();
         for (name, from) in spare {
             let poorest = counts.iter().min_by_key(|(_, count)| **count).map(|(id, count)| (*id, *count));
-            let Some((to, _)) = poorest.filter(|(_, count)| *count < share) else { break };
-            if counts.get(&from).is_none_or(|count| *count <= share) {
+            let Some((to, _)) = poorest.filter(|(_, count)| *count < fair) else { break };
+            if counts.get(&from).is_none_or(|count| *count <= fair) {
                 continue;
             }
             for (connection, delta) in [(from, -1), (to, 1)] {
                 let count = counts.entry(connection).or_default();
                 *count = count.saturating_add_signed(delta);
-                leg.connections.entry(connection).or_default().count = *count;
+                share.connections.entry(connection).or_default().count = *count;
             }
             wanted.entry(to).or_default().extend(self.items.get(&name).cloned());
-            leg.places.insert(name.clone(), to);
+            share.places.insert(name.clone(), to);
             self.moves.insert((name, to), from);
         }
         wanted.into_iter().map(|(connection, items)| Reassign::Want(connection, items)).collect()
     }
 
-    fn homeless(&self, leg: usize) -> Vec<Arc<FeedItem>> {
-        let places = &self.legs[leg].places;
+    fn homeless(&self, share: usize) -> Vec<Arc<FeedItem>> {
+        let Share { part, places, .. } = &self.shares[share];
         if places.len() == self.items.len() {
             return Vec::new();
         }
-        self.items.values().filter(|item| !places.contains_key(&item.name)).cloned().collect()
+        let is_homeless = |item: &&Arc<FeedItem>| item.branch == part.branch && !places.contains_key(&item.name);
+        self.items.values().filter(is_homeless).cloned().collect()
     }
 
-    /// Finds a connection of this leg for each of these items that has none: one that is not lost, if there is one.
-    fn place(&mut self, leg_index: usize, items: Vec<Arc<FeedItem>>) -> Vec<Reassign> {
-        let leg = &mut self.legs[leg_index];
+    /// Finds a connection of this share for each of these items that has none: one that is not lost, if there is one.
+    fn place(&mut self, index: usize, items: Vec<Arc<FeedItem>>) -> Vec<Reassign> {
+        let share = &mut self.shares[index];
         let mut wanted: BTreeMap<ConnectionId, Vec<Arc<FeedItem>>> = BTreeMap::new();
         let mut homeless = Vec::new();
         for item in items {
-            if leg.places.contains_key(&item.name) {
+            if item.branch != share.part.branch || share.places.contains_key(&item.name) {
                 continue;
             }
-            let with_room = leg.connections.iter().filter(|(_, load)| load.count < self.items_max);
+            let with_room = share.connections.iter().filter(|(_, load)| load.count < self.items_max);
             let best = with_room.min_by_key(|(_, load)| (load.state == LinkState::Lost, load.count));
             let Some(to) = best.map(|(id, _)| *id) else {
                 homeless.push(item);
                 continue;
             };
-            leg.connections.entry(to).or_default().count += 1;
-            leg.places.insert(item.name.clone(), to);
+            share.connections.entry(to).or_default().count += 1;
+            share.places.insert(item.name.clone(), to);
             wanted.entry(to).or_default().push(item);
         }
         let mut changes: Vec<Reassign> =
             wanted.into_iter().map(|(connection, items)| Reassign::Want(connection, items)).collect();
         if !homeless.is_empty() {
-            changes.push(Reassign::Add { leg: leg_index, items: homeless });
+            changes.push(Reassign::Add { part: share.part, items: homeless });
         }
         changes
     }

@@ -66,7 +66,7 @@ impl Upstream {
                     established.rotate_at_ns = Some(now.mono_ns);
                 }
                 (ConnectionRole::Regular | ConnectionRole::Successor { .. }, _) => {
-                    connection.classifier = Classifier::new(&self.profile);
+                    connection.classifier = Classifier::of_branch(&self.profile, connection.part().branch);
                     connection.version = self.version;
                     connection.redial(now);
                     self.requests.connection_lost(id);

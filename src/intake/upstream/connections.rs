@@ -15,7 +15,7 @@ use crate::intake::connection::lease::Lease;
 use crate::intake::connection::loss::Loss;
 use crate::intake::connection::protocol::Protocol;
 use crate::intake::connection::transport::Event;
-use crate::intake::connection::{Connection, ConnectionRole};
+use crate::intake::connection::{Connection, ConnectionRole, FeedPart};
 use crate::intake::time::{in_s, ns};
 use crate::intake::update::{ConnectionId, Generation};
 use crate::intake::upstream::addresses::FeedAddresses;
@@ -98,25 +98,26 @@ impl Connections {
 
     /// From now on the connection has the addresses that are in force, and no history with them.
     pub(super) fn readdress(&mut self, id: ConnectionId) {
-        let addresses = (self.addresses.count(), self.rules.backoff.clone());
-        let Connections { list, addresses: FeedAddresses { held_ns, .. }, .. } = self;
+        let Connections { list, addresses, rules, .. } = self;
         if let Some(connection) = list.iter_mut().find(|connection| connection.id() == id) {
-            connection.readdress(addresses, held_ns);
+            let own = addresses.of_branch(connection.part().branch);
+            connection.readdress((own, rules.backoff.clone()), addresses.held_ns());
         }
     }
 
     /// Adds a connection by these terms; the next turn dials it.
     pub(super) fn add(
         &mut self,
-        leg: usize,
+        part: FeedPart,
         role: ConnectionRole,
         (profile, version): (&Profile, u32),
         now: Stamp,
     ) -> ConnectionId {
         let id = ConnectionId(self.count);
         self.count += 1;
-        let backoff = (self.addresses.count(), self.rules.backoff.clone());
-        let mut connection = Connection::new(id, (leg, role), backoff, Classifier::new(profile));
+        let addresses = (self.addresses.of_branch(part.branch), self.rules.backoff.clone());
+        let classifier = Classifier::of_branch(profile, part.branch);
+        let mut connection = Connection::new(id, (part, role), addresses, classifier);
         connection.version = version;
         connection.hold(self.addresses.held_ns(), now);
         self.list.push(connection);
@@ -231,13 +232,14 @@ impl Connections {
 
     /// Whether several connections carry the same.
     pub(super) fn overlap(&self) -> bool {
-        self.list.iter().any(|connection| connection.leg() > 0 || connection.is_successor())
+        self.list.iter().any(|connection| connection.part().leg > 0 || connection.is_successor())
     }
 
     /// Whether another leg carries the same as this connection.
     pub(super) fn is_covered(&self, id: ConnectionId) -> bool {
-        let leg = self.get(id).map(Connection::leg);
-        self.list.iter().any(|connection| Some(connection.leg()) != leg && connection.is_open())
+        let Some(FeedPart { leg, branch }) = self.get(id).map(Connection::part) else { return false };
+        let others = self.list.iter().filter(|connection| connection.part().branch == branch);
+        others.filter(|connection| connection.part().leg != leg).any(Connection::is_open)
     }
 
     /// Whether no connection delivers.
@@ -273,7 +275,9 @@ impl Connections {
 
     /// From now on messages are classified by this profile.
     pub(super) fn classify_by(&mut self, profile: &Profile) {
-        self.list.iter_mut().for_each(|connection| connection.classifier = Classifier::new(profile));
+        for connection in &mut self.list {
+            connection.classifier = Classifier::of_branch(profile, connection.part().branch);
+        }
     }
 
     /// Closes all of them.

@@ -7,7 +7,7 @@ use crate::intake::connection::established::Established;
 use crate::intake::connection::lease::Lease;
 use crate::intake::connection::loss::Loss;
 use crate::intake::connection::protocol::Protocol;
-use crate::intake::connection::{Connection, ConnectionRole};
+use crate::intake::connection::{Connection, ConnectionRole, FeedPart};
 use crate::intake::update::ConnectionId;
 use crate::intake::upstream::{Upstream, UpstreamError};
 
@@ -20,12 +20,16 @@ const COPIES_NS: u64 = 10_000_000_000;
 /// A request for a new connection sooner than this after the last one is not obeyed at once.
 const ASKED_TOO_SOON_MS: u64 = 1000;
 
+/// A connection on which messages are missing is replaced no sooner than this after its opening: a feed that loses
+/// messages all the time is not dialed for each of them.
+const INCOMPLETE_NS: u64 = 5_000_000_000;
+
 impl Upstream {
     /// Adds a connection; the next turn dials it.
-    pub(super) fn join(&mut self, leg: usize, role: ConnectionRole, now: Stamp) {
-        let id = self.connections.add(leg, role, (&self.profile, self.version), now);
+    pub(super) fn join(&mut self, part: FeedPart, role: ConnectionRole, now: Stamp) {
+        let id = self.connections.add(part, role, (&self.profile, self.version), now);
         if role == ConnectionRole::Regular {
-            let changes = self.assignment.add_connection(leg, id);
+            let changes = self.assignment.add_connection(part, id);
             self.reassign(changes, now);
         }
         self.check_overlap(now);
@@ -37,7 +41,7 @@ impl Upstream {
         connection.classifier.reset();
         self.pipeline.receive_waited(connection);
         if connection.version != self.version {
-            connection.classifier = Classifier::new(&self.profile);
+            connection.classifier = Classifier::of_branch(&self.profile, connection.part().branch);
             connection.version = self.version;
         }
         let role = connection.role();
@@ -137,18 +141,33 @@ impl Upstream {
         }
     }
 
+    /// Messages are missing on this connection. It goes on until a new one has taken over.
+    pub(super) fn replace_incomplete(&mut self, id: ConnectionId, now: Stamp) {
+        if self.connections.successor_of(id).is_some() {
+            return;
+        }
+        let established = self.connections.get_mut(id).and_then(|connection| connection.established.as_mut());
+        let Some(established) = established else { return };
+        let due_ns = now.mono_ns.max(established.opened().mono_ns + INCOMPLETE_NS);
+        if established.rotate_at_ns.is_none_or(|at| at > due_ns) {
+            established.rotate_at_ns = Some(due_ns);
+            tracing::info!(connection = id.0, "upstream: messages are missing; a new connection takes over");
+            self.pipeline.output.count_reconnect(Loss::GAP);
+        }
+    }
+
     /// Begins to replace connections that are due.
     pub(super) fn rotate_due(&mut self, now: Stamp) {
         for id in self.connections.ids() {
             let Some(connection) = self.connections.get_mut(id) else { continue };
-            let (leg, is_regular) = (connection.leg(), connection.role() == ConnectionRole::Regular);
+            let (part, is_regular) = (connection.part(), connection.role() == ConnectionRole::Regular);
             let established = connection.established.as_mut().filter(|_| is_regular);
             let due = established.and_then(|established| established.rotate_at_ns.take_if(|at| *at <= now.mono_ns));
             if due.is_none() || self.connections.successor_of(id).is_some() {
                 continue;
             }
             if self.connections.has_room() {
-                self.join(leg, ConnectionRole::Successor { of: id }, now);
+                self.join(part, ConnectionRole::Successor { of: id }, now);
             } else if let Some(connection) = self.connections.get_mut(id) {
                 connection.redial(now);
                 self.requests.connection_lost(id);

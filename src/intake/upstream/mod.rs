@@ -40,10 +40,10 @@ use crate::words::metrics::Meters;
 use crate::words::stamp::Stamp;
 
 use crate::intake::classify::Guess;
-use crate::intake::connection::ConnectionRole;
 use crate::intake::connection::feed_tls::FeedTlsError;
 use crate::intake::connection::protocol_config::ProtocolConfig;
 use crate::intake::connection::proxy::ProxyError;
+use crate::intake::connection::{ConnectionRole, FeedPart};
 use crate::intake::pipeline::{Pipeline, PipelineSettings};
 use crate::intake::probe_counts::ProbeCounts;
 use crate::intake::upstream::assignment::Assignment;
@@ -146,6 +146,7 @@ impl Upstream {
         let (pulse, now) = (publisher.pulse(), clock.now());
         let (legs, per_leg) = settings.legs_and_connections();
         let pipeline = PipelineSettings {
+            profile: &profile.name,
             stale_after: profile.keepalive.stale_after,
             expire_after: settings.expire_after,
             legs,
@@ -154,7 +155,11 @@ impl Upstream {
         };
         let mut upstream = Upstream {
             connections: Connections::new(addresses, rules),
-            assignment: Assignment::new(legs, profile.connect.items_max.unwrap_or(usize::MAX), profile.can_drop()),
+            assignment: Assignment::new(
+                (legs, 1 + profile.connect.branches.len()),
+                profile.connect.items_max.unwrap_or(usize::MAX),
+                profile.can_drop(),
+            ),
             demand: UpstreamDemand::new(settings.interest.clone(), settings.linger, &pinned),
             requests: ForwardedRequests::default(),
             request_queue: settings.requests.clone(),
@@ -175,7 +180,9 @@ impl Upstream {
             meters: UpstreamMeters::new(meters),
         };
         for leg in 0..legs {
-            (0..per_leg).for_each(|_| upstream.join(leg, ConnectionRole::Regular, now));
+            // Connections to branches come with the first item of each.
+            let own = FeedPart { leg, branch: 0 };
+            (0..per_leg).for_each(|_| upstream.join(own, ConnectionRole::Regular, now));
         }
         upstream.want(&pinned, now);
         upstream

@@ -8,7 +8,6 @@ use crate::profile::subscribe::{FeedItem, ItemChange};
 use crate::words::stamp::Stamp;
 
 use crate::intake::classify::ConnectionGap;
-use crate::intake::connection::loss::Loss;
 use crate::intake::connection::protocol::Protocol;
 use crate::intake::connection::subscriptions::{ItemOutcome, ItemSubscriptions};
 use crate::intake::connection::{Connection, ConnectionRole};
@@ -62,16 +61,15 @@ impl Upstream {
         for outcome in outcomes {
             match outcome {
                 ItemOutcome::Confirmed(item) => self.granted(&item, id, now),
-                ItemOutcome::Refused { item, why } => self.refused(&item, id, why, now),
+                ItemOutcome::Refused { item, why } => self.refused(&item, id, ItemRefusal::Upstream(why), now),
+                ItemOutcome::Unclaimed(answer) => self.pipeline.output.unclaimed(&answer, now),
                 // Some venues send before the subscription, or do not answer for what flows already.
                 ItemOutcome::Unanswered(item) if self.pipeline.output.came_since(&item.name, opened_ns) => {
                     let protocol = self.connections.get_mut(id).and_then(Connection::protocol);
                     protocol.into_iter().for_each(|protocol| protocol.subscriptions.grant(&item.name));
                     self.granted(&item, id, now);
                 }
-                ItemOutcome::Unanswered(item) => {
-                    self.refused(&item, id, "the feed has not answered".to_string(), now);
-                }
+                ItemOutcome::Unanswered(item) => self.refused(&item, id, ItemRefusal::Unanswered, now),
             }
         }
     }
@@ -82,14 +80,14 @@ impl Upstream {
         self.let_go(change, now);
     }
 
-    fn refused(&mut self, item: &FeedItem, id: ConnectionId, why: String, now: Stamp) {
+    fn refused(&mut self, item: &FeedItem, id: ConnectionId, why: ItemRefusal, now: Stamp) {
         self.meters.refused.increment(1);
         match self.assignment.refused(&item.name, id) {
             Some(change) => self.reassign(vec![change], now),
             None => {
                 self.awaited.forget(&item.name);
                 let is_pinned = self.demand.is_pinned(&item.name);
-                self.pipeline.output.refuse((&item.name, is_pinned), ItemRefusal::Upstream(why), now);
+                self.pipeline.output.refuse((&item.name, is_pinned), why, now);
             }
         }
     }
@@ -112,10 +110,10 @@ impl Upstream {
         if !self.connections.is_covered(id) && gap.remedy != GapRemedy::Ignore {
             let topics = self.assignment.items_of(id);
             let names = topics.iter().map(|item| item.name.clone());
-            self.pipeline.output.connection_gap(names, gap.missed, now);
+            self.pipeline.output.connection_gap(names, (id, gap.missed), now);
         }
         if gap.remedy == GapRemedy::Reconnect {
-            self.give_up(id, Loss::Gap { topic: "the connection".to_string() }, now);
+            self.replace_incomplete(id, now);
         }
     }
 
@@ -129,8 +127,8 @@ impl Upstream {
                 Reassign::Drop(id, items) => {
                     self.change_subscriptions(id, |subscriptions| subscriptions.unwant(&items), now)
                 }
-                Reassign::Add { leg, .. } if self.connections.has_room() => {
-                    self.join(leg, ConnectionRole::Regular, now);
+                Reassign::Add { part, .. } if self.connections.has_room() => {
+                    self.join(part, ConnectionRole::Regular, now);
                 }
                 Reassign::Add { items, .. } => self.turn_away(&items, now),
             }
@@ -169,9 +167,8 @@ impl Upstream {
                 GapRemedy::Resubscribe => self.renew(&topic, now),
                 GapRemedy::Fetch => self.want_snapshot(&topic, now),
                 GapRemedy::Reconnect => {
-                    for id in self.assignment.connections_of(&topic) {
-                        self.give_up(id, Loss::Gap { topic: topic.clone() }, now);
-                    }
+                    let incomplete = self.assignment.connections_of(&topic);
+                    incomplete.into_iter().for_each(|id| self.replace_incomplete(id, now));
                 }
                 GapRemedy::Mark | GapRemedy::Ignore | GapRemedy::DropOld => {}
             }

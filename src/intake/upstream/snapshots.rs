@@ -168,6 +168,7 @@ impl Upstream {
             Some(subscribe) => subscribe.item(topic),
             None => FeedItem {
                 name: topic.to_string(),
+                branch: 0,
                 venue: topic.to_string(),
                 channel: String::new(),
                 symbol: topic.to_string(),

@@ -112,8 +112,12 @@ impl FeedTerms {
     /// There can be no feed by them.
     pub fn read(settings: Settings, clock: Clock) -> Result<FeedTerms, UpstreamError> {
         let profile = settings.checked_profile()?;
+        for other in settings.urls.iter().filter_map(|url| profile.other_than(url)) {
+            tracing::warn!("the feed's URL is one of profile `{other}`, but profile `{}` is used", profile.name);
+        }
         let taken: Vec<String> = profile.taken().map(str::to_string).collect();
-        let urls = read_urls(&settings.urls, &taken)?;
+        let mut urls = read_urls(&settings.urls, &taken)?;
+        urls.extend(profile.connect.branches.iter().map(|(_, url)| url.clone()));
         let templates = profile.templates().chain(&urls);
         let secrets = Secrets::gather(&profile.name, templates, &profile.signs, |name| std::env::var(name).ok())?;
         let targets: Vec<FeedUrl> = urls.iter().flat_map(|url| plain_target(url, &secrets)).collect();

@@ -70,10 +70,11 @@ impl Upstream {
         due.into_iter().flatten().min()
     }
 
-    /// Without items there is no reason to connect to a venue that expects subscriptions soon.
+    /// Without items there is no reason to connect to a venue that expects subscriptions soon, or has other URLs.
     fn is_wanted(&self, connection: &Connection) -> bool {
         let hurries = self.config.subscribe.as_ref().is_some_and(|how| how.deadline.is_some());
-        !hurries || !self.assignment.is_idle(connection.carries_for())
+        let needs_items = hurries || self.connections.addresses.branches() > 0;
+        !needs_items || !self.assignment.is_idle(connection.carries_for())
     }
 
     fn dial(&mut self, id: ConnectionId, now: Stamp) {

@@ -27,7 +27,9 @@ pub(crate) fn read_dialect(root: &ProfileSection<'_>, aliases: &Aliases) -> Resu
     optional(root.get("downstream"), |entry| {
         let section = entry.section(DOWNSTREAM)?;
         let mut scope = Scope { aliases: aliases.clone(), ..Scope::default() };
-        scope.kept = names_kept(section.get("on"))?;
+        let said = section.get("on").map(|entry| entry.named(SAID, "name = \"subscribe\"")).transpose()?;
+        let said: Vec<ProfileSection<'_>> = said.unwrap_or_default().into_iter().map(|(_, section)| section).collect();
+        scope.kept = names_kept(&said)?;
         let forms = read_forms(section.get("forms"), &mut scope)?;
         let paths = section.require("paths", "paths = { \"/ws\" = {} }")?.members()?;
         let path = |(text, entry): &(&str, ProfileEntry<'_>)| read_path(text, entry, &forms, &mut scope);
@@ -38,8 +40,8 @@ pub(crate) fn read_dialect(root: &ProfileSection<'_>, aliases: &Aliases) -> Resu
         let group = optional(section.get("group"), |entry| {
             word_template(entry, WordSite::Group, &mut scope).map(Template::quoting)
         })?;
-        let read = |entry: &ProfileEntry<'_>| read_rule(entry, &forms, group.is_some(), &mut scope);
-        let rules = list(section.get("on"), read)?;
+        let rules = said.iter().map(|section| read_rule(section, &forms, group.is_some(), &mut scope));
+        let rules = rules.collect::<Result<_, _>>()?;
         Ok(Arc::new(Dialect {
             paths,
             subprotocols: list(section.get("subprotocols"), |entry| entry.text().map(str::to_string))?,
@@ -159,25 +161,22 @@ fn read_heartbeat(entry: &ProfileEntry<'_>, scope: &mut Scope) -> Result<Dialect
 }
 
 /// Names of all that rules keep.
-fn names_kept(rules: Option<ProfileEntry<'_>>) -> Result<Vec<String>, ProfileError> {
-    let kept = list(rules, |entry| {
-        let keep = entry.section(SAID)?.get("keep").map(|entry| entry.members()).transpose()?.unwrap_or_default();
-        Ok(keep.into_iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>())
-    })?;
-    let mut names: Vec<String> = kept.into_iter().flatten().collect();
+fn names_kept(rules: &[ProfileSection<'_>]) -> Result<Vec<String>, ProfileError> {
+    let mut names = Vec::new();
+    for keep in rules.iter().filter_map(|section| section.get("keep")) {
+        names.extend(keep.members()?.into_iter().map(|(name, _)| name.to_string()));
+    }
     names.sort_unstable();
     names.dedup();
     Ok(names)
 }
 
 fn read_rule(
-    entry: &ProfileEntry<'_>,
+    section: &ProfileSection<'_>,
     forms: &[DialectForm],
     has_groups: bool,
     scope: &mut Scope,
 ) -> Result<SaidRule, ProfileError> {
-    let section = entry.section(SAID)?;
-    section.require("name", "name = \"subscribe\"")?.text()?;
     let tests = section.get("when").map(|entry| entry.list()).transpose()?.unwrap_or_default();
     let test = |entry: &ProfileEntry<'_>| scope.test(entry.text()?, None).map_err(|problem| entry.error(problem));
     let when = tests.iter().map(test).collect::<Result<_, _>>()?;
@@ -214,7 +213,7 @@ fn read_rule(
         entry.choice(&[("request", ReplyPer::Request), ("item", ReplyPer::Item), ("list", ReplyPer::List)])
     })?;
     let per = per.unwrap_or(ReplyPer::Request);
-    let (each, from) = read_source(&section, scope)?;
+    let (each, from) = read_source(section, scope)?;
     let with = optional(section.get("with"), |entry| add_path(entry, scope))?;
     let keep = section.get("keep").map(|entry| entry.members()).transpose()?.unwrap_or_default();
     let keep = keep.iter().map(|(name, entry)| {

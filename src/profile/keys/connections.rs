@@ -14,9 +14,14 @@ pub(crate) const ROOT: Keys = Keys {
             "selects a built-in profile by the URL: a host name, which includes its subdomains, and optionally the beginning of a path, `ws.kraken.com/v2`. The longest match wins",
         ),
         key("connect", "table", "none", "where and how fanline connects"),
-        key("request", "list of tables", "none", "requests over HTTP, made in this order before each connection"),
+        key(
+            "request",
+            "table of tables",
+            "none",
+            "requests over HTTP by name, made in this order before each connection",
+        ),
         key("snapshot", "table", "none", "snapshots over HTTP, for topics whose feed sends changes alone"),
-        key("open", "list of tables", "none", "messages sent first on every connection"),
+        key("open", "list of templates", "none", "messages sent first on every connection, in this order"),
         key("login", "table", "none", "the login"),
         key("sign", "table of tables", "none", "signatures by name"),
         key("subscribe", "table", "none", "how to subscribe to items. Without it `--subscribe` is rejected"),
@@ -28,7 +33,8 @@ pub(crate) const ROOT: Keys = Keys {
         key("decode", "table", "none", "how WebSocket messages become messages of the feed"),
         key("alias", "table of tables", "none", "tables for the filter `map:NAME`"),
         key("seq", "table", "none", "numbers that count all messages of a connection"),
-        key("on", "list of tables", "required", "the rules, at least one"),
+        key("topic", "template", "none", "the topic of rules that name none"),
+        key("on", "table of tables", "required", "[the rules](#onname) by name, at least one"),
         key(
             "bind_via",
             "template over the message",
@@ -49,6 +55,12 @@ pub(crate) const CONNECT: Keys = Keys {
             "template of a URL `ws://` or `wss://`",
             "none",
             "the feed, if the configuration names none. The configured URL may hold placeholders too",
+        ),
+        key(
+            "branches",
+            "table of URLs",
+            "none",
+            "further URLs of the feed, for the same messages: `{ linear = \"wss://…\" }`. Items that begin with `linear.` are subscribed to there, without this beginning, and topics of what comes from there begin so",
         ),
         key(
             "headers",
@@ -105,7 +117,12 @@ pub(crate) const LOGIN: Keys = Keys {
     section: "login",
     known: &[
         key("send", "template", "required", "the message"),
-        key("after", "name of a rule", "at once", "sends it when this rule has matched, for example a `greeting`"),
+        key(
+            "after",
+            "name of a rule `greeting`, `auth_ok` or `info`",
+            "at once",
+            "sends it when this rule has matched",
+        ),
         key("ok", "name of a rule `as = \"auth_ok\"`", "do not wait", "the rule that recognises the answer"),
         key("timeout", "duration", "10 s", "reconnects after this time without the answer"),
         key(
@@ -209,114 +226,15 @@ pub(crate) const PING: Keys = Keys {
             "required",
             "time between two heartbeats; `${taken.NAME}ms` if an answer says it",
         ),
-        key("send", "template of `${req}`", "required", "the message"),
+        key(
+            "send",
+            "template",
+            "required",
+            "the message, with `${req}`, `${uuid}`, `${now.s}`, `${now.ms}`, `${env.NAME}`, `${taken.NAME}`, `${sign.NAME}`",
+        ),
         key("expect", "name of a rule `as = \"pong\"`", "none", "the rule that recognises the answer"),
         key("timeout", "duration", "10 s with `expect`", "reconnects after this time without the answer"),
         key("idle_only", "`true`, `false`", "`false`", "sends only when nothing has arrived for `every`"),
-    ],
-    later: &[],
-};
-
-pub(crate) const SUBSCRIBE: Keys = Keys {
-    section: "subscribe",
-    known: &[
-        key(
-            "send",
-            "template, or list of templates",
-            "none: the items are in the URL",
-            "the message that subscribes; of a list all are sent for each batch, in this order",
-        ),
-        key(
-            "unsubscribe",
-            "template, or list of templates",
-            "none",
-            "the message that unsubscribes; a list as with `send`",
-        ),
-        key(
-            "item",
-            "template of `${item}`, `${channel}`, `${symbol}`",
-            "the item as given",
-            "the feed's name of the item",
-        ),
-        key("split", "text", "`.`", "another separator between channel and symbol"),
-        key("symbol_first", "`true`, `false`", "`false`", "the symbol stands before the separator: `btcusdt@trade`"),
-        key(
-            "case",
-            "`lower`, `upper`",
-            "none",
-            "the case of symbols in the feed's messages, if the feed accepts any case. A client that subscribes to `chat.xQc` receives `refused` with the right name, `chat.xqc`; items of `--subscribe` are corrected, and the log says so. A symbol that begins with a sign is left as it is",
-        ),
-        key("example", "item", "none", "an existing item, for the log line that nothing is subscribed"),
-        key("channels", "table of tables", "none", "names and parameters of channels, below"),
-        key("group_by", "`channel`", "none", "one message holds items of one channel only"),
-        key("batch", "number from 1", "100; 1 with `${item}` or `${symbol}` in `send`", "items per message at most"),
-        key(
-            "max_bytes",
-            "size",
-            "`send.max_bytes`",
-            "longest message; the smaller of the two counts. A batch shrinks to fit; an item that is too long by itself is refused",
-        ),
-        key("after", "name of a rule", "at once, or after login", "subscribes when this rule has matched"),
-        key(
-            "deadline",
-            "duration",
-            "none",
-            "the feed closes connections that have not subscribed by then: without items, fanline does not connect",
-        ),
-        key(
-            "change",
-            "`live`, `reconnect`, `replace_all`",
-            "`live` with `send`, else `reconnect`",
-            "how items change on a connection: by messages for the difference; not at all, so that the connection is replaced; by a message with all items",
-        ),
-        key("ack", "table", "no answer", "how the feed answers, below"),
-    ],
-    later: &["max_chars", "topics_from"],
-};
-
-pub(crate) const CHANNEL: Keys = Keys {
-    section: "subscribe.channels.NAME",
-    known: &[
-        key("name", "text", "the channel's name", "the value of `${channel}`"),
-        key("params", "table", "none", "the members of `${params}`"),
-        key("send", "template, or list of templates", "the section's", "the messages that subscribe to such items"),
-        key(
-            "unsubscribe",
-            "template, or list of templates",
-            "the section's",
-            "the messages that unsubscribe from them",
-        ),
-    ],
-    later: &[],
-};
-
-pub(crate) const ACK: Keys = Keys {
-    section: "subscribe.ack",
-    known: &[
-        key("per", "`request`, `item`, `list`, `cumulative`, `none`", "required", "what an answer is about, below"),
-        key("id", "pointer", "none", "where the answer has `${req}`"),
-        key(
-            "key",
-            "one or more pointers",
-            "required with `item`",
-            "where it has the feed's name of the item; an object in which all members of that name are; or, with several pointers, channel and parts of the symbol. `*` stands for every element, `#` for the key of a member: `/channels/*/name` with `/channels/*/product_ids/*`",
-        ),
-        key("item", "pointer", "none", "the same as `key` with one pointer"),
-        key(
-            "bad_key",
-            "one or more pointers",
-            "`key`",
-            "the same in a refusal, where it differs. A single pointer may also name the symbol",
-        ),
-        key(
-            "ok",
-            "pointer",
-            "required with `list`",
-            "where the granted items are; `/success/*/symbol` in a list of objects",
-        ),
-        key("bad", "one or more pointers", "none", "where the refused items are"),
-        key("message", "pointer", "the beginning of the message", "where a refusal has its reason"),
-        key("timeout", "duration", "10 s", "reports the item as missing after this time without an answer"),
     ],
     later: &[],
 };

@@ -26,7 +26,12 @@ pub(crate) const DOWNSTREAM: Keys = Keys {
         key("open", "list of templates", "none", "messages after the upgrade, in this order"),
         key("heartbeat", "table", "none", "a message that is repeated"),
         key("group", "template", "none", "how the items in force of one channel stand in `${groups}`"),
-        key("on", "list of tables", "none", "[the rules](#rules): what clients say, and the answers"),
+        key(
+            "on",
+            "table of tables",
+            "none",
+            "[the rules](#rules) by name, as in `[on.NAME]`: what clients say, and the answers",
+        ),
     ],
     later: &["number", "encode"],
 };
@@ -91,7 +96,7 @@ pub(crate) const HEARTBEAT: Keys = Keys {
 pub(crate) const SAID: Keys = Keys {
     section: "downstream.on",
     known: &[
-        key("name", "text", "required", "shown in errors"),
+        key("name", "text", "the NAME", "shown in errors; only in a list `[[downstream.on]]`, where it is required"),
         key("when", "list of tests", "none", "all must hold; `text` is the message as received"),
         key(
             "do",

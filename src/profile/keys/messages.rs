@@ -25,7 +25,7 @@ pub(crate) const DECODE: Keys = Keys {
 pub(crate) const CONNECTION_SEQ: Keys = Keys {
     section: "seq",
     known: &[
-        key("scope", "`connection`", "required", "what is counted"),
+        key("scope", "`connection`", "`connection`", "what is counted"),
         key("rule", "`inc`, `range`, `prev`, `monotonic`", "required", "which number follows which"),
         key("first", "pointer", "required with `range`", "the first number of the message"),
         key("prev", "pointer", "required with `prev`", "the number before it"),
@@ -38,13 +38,13 @@ pub(crate) const CONNECTION_SEQ: Keys = Keys {
 pub(crate) const ON: Keys = Keys {
     section: "on",
     known: &[
-        key("name", "text", "required", "shown in the log"),
-        key("as", "a class, below", "required", "what the message is"),
+        key("name", "text", "the NAME", "shown in the log; only in a list `[[on]]`, where it is required"),
+        key("as", "a class, below", "`data`", "what the message is"),
         key("when", "list of tests", "none", "all must hold"),
         key(
             "topic",
             "template, or `\"${guess}\"`",
-            "required with `data`",
+            "the profile's `topic`",
             "the topic. Only with `data`; a template also with `stale`, `live` and `gap`",
         ),
         key(
@@ -78,7 +78,12 @@ pub(crate) const ON: Keys = Keys {
             "what a client that joins needs, [below](#modes)",
         ),
         key("tail", "number from 1 to 1000", "50", "messages that `mode = \"tail\"` keeps"),
-        key("merge", "table", "required with `mode = \"merge\"`", "the object that is folded, [below](#modes)"),
+        key(
+            "merge",
+            "table",
+            "required with `mode = \"merge\"`",
+            "the object, or the list of objects, that is folded, [below](#modes)",
+        ),
         key("book", "table", "required with `mode = \"book\"`", "the order book that is folded, [below](#modes)"),
         key("delta_limit", "table", "none", "deltas kept since a snapshot, [below](#modes)"),
         key(
@@ -89,6 +94,12 @@ pub(crate) const ON: Keys = Keys {
         ),
         key("seq", "table", "none", "[sequence numbers](#sequence-numbers) of the topic"),
         key("time", "table", "none", "where a message has the [venue's own time](#the-venues-time)"),
+        key(
+            "continue",
+            "`true`, `false`",
+            "`false`",
+            "later rules of class `data` are tried as well: a message may be of several kinds, each with its own topic and mode",
+        ),
         key("bind", "table", "none", "a [binding](#bindings) that begins; only with `ack`"),
         key("unbind", "template", "none", "the key of a [binding](#bindings) that ends; only with `ack`"),
         key("reply", "template", "required with `ping`", "the answer; only with `ping`"),
@@ -120,7 +131,12 @@ pub(crate) const SEQ: Keys = Keys {
         key("rule", "`inc`, `range`, `prev`, `monotonic`", "required", "which number follows which"),
         key("first", "pointer", "required with `range`", "the first number of the message"),
         key("prev", "pointer", "required with `prev`", "the number before it"),
-        key("last", "pointer", "required", "the number, or the last one"),
+        key(
+            "last",
+            "pointer, or two of them",
+            "required",
+            "the number, or the last one; of two the first that finds something, where a snapshot has it elsewhere",
+        ),
         key(
             "gap",
             "`mark`, `resubscribe`, `reconnect`, `ignore`, `drop_old`",
@@ -153,6 +169,18 @@ pub(crate) const MERGE: Keys = Keys {
             "`./pointer`",
             "required",
             "the object. A new member replaces the member of that name as a whole; `null` removes it",
+        ),
+        key(
+            "key",
+            "a member, or a list of them",
+            "none",
+            "`at` is a list of objects that are known by these members: levels and orders with an id, rows of a table. A known one is merged, another one added",
+        ),
+        key(
+            "remove",
+            "`/pointer == VALUE`, `member == VALUE`",
+            "nothing is removed",
+            "with `key`: which messages remove their objects, `/action == \"delete\"`, or which objects are removed, `size == 0`",
         ),
         key("carry", "list of pointers", "none", "further tokens taken from the newest message"),
     ],

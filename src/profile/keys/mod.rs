@@ -5,16 +5,17 @@ mod connections;
 mod downstream;
 mod messages;
 mod requests;
+mod subscriptions;
 
 pub(crate) use crate::profile::keys::connections::{
-    ACK, BACKOFF, CHANNEL, CLIENT, CONNECT, KEEPALIVE, LOGIN, OPEN, PING, REQUEST, RESUME, ROOT, SEND, SIGN, SIGN_KEY,
-    SUBSCRIBE,
+    BACKOFF, CLIENT, CONNECT, KEEPALIVE, LOGIN, OPEN, PING, REQUEST, RESUME, ROOT, SEND, SIGN, SIGN_KEY,
 };
 pub(crate) use crate::profile::keys::downstream::{DOWNSTREAM, FORM, HEARTBEAT, ITEMS, PATH, SAID};
 pub(crate) use crate::profile::keys::messages::{
     BIND, BOOK, CHECKSUM, CONNECTION_SEQ, DECODE, DELTA_LIMIT, MERGE, ON, SEQ, TIME,
 };
 pub(crate) use crate::profile::keys::requests::{RENEWAL, SNAPSHOT, VENUE_REQUEST};
+pub(crate) use crate::profile::keys::subscriptions::{ACK, CHANNEL, SUBSCRIBE};
 
 /// One key of a section; `value`, `default` and `doc` are cells of the reference, in Markdown.
 #[derive(Clone, Copy, Debug)]

@@ -5,7 +5,7 @@ use crate::profile::keys::{Keys, key};
 pub(crate) const VENUE_REQUEST: Keys = Keys {
     section: "request",
     known: &[
-        key("name", "text", "required", "shown in the log"),
+        key("name", "text", "the NAME", "shown in the log; only in a list `[[request]]`, where it is required"),
         key("url", "template of a URL `https://` or `http://`", "required", "what is asked"),
         key("method", "`GET`, `POST`, `PUT`, `DELETE`", "`GET`", "the method"),
         key("headers", "table of templates", "none", "headers of the request"),

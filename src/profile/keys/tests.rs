@@ -121,7 +121,7 @@ const PLACES: &[Place] = &[
         "on.merge",
         "on = [{ name = 'r', as = 'data', topic = 'x', mode = 'merge', snapshot_when = [], merge = {",
         "} }]",
-        &[&[("at", "'./d'")]],
+        &[&[("at", "'./d'")], &[("at", "'./d'"), ("key", "'id'")]],
     ),
     place(
         "on.book",

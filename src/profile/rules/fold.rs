@@ -17,7 +17,34 @@ pub struct FoldRule {
 #[derive(Clone, Debug, PartialEq)]
 pub enum FoldParts {
     Object(PointerSite),
+    Rows(Box<RowParts>),
     Book(Box<BookParts>),
+}
+
+/// A list of objects that are known by a key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RowParts {
+    /// A list of rows, or one row alone.
+    pub at: PointerSite,
+    /// The members whose values are the key.
+    pub key: Vec<String>,
+    pub removed: Option<RowRemoval>,
+}
+
+/// What says that the rows of a message are gone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RowRemoval {
+    pub place: RowPlace,
+    /// The value there, as JSON.
+    pub value: String,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum RowPlace {
+    /// For all rows of the message.
+    Message(PointerSite),
+    /// A member of the row.
+    Member(String),
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -14,7 +14,7 @@
 //! | `strip:X` | the text without X at its beginning and end |
 //! | `map:NAME` | the entry of the profile's table `[alias.NAME]` for the text |
 //! | `add:N` | a whole number plus N, which may be negative |
-//! | `or:TEXT` | TEXT if the source has no value |
+//! | `or:TEXT` | TEXT, which may itself be a template, if the source has no value |
 //! | `text` | the text that a JSON string stands for |
 //! | `json` | the text as a JSON string, the list as a JSON array of strings |
 //! | `query` | the text as a part of a URL's query |
@@ -130,13 +130,25 @@ impl<S> Template<S> {
                 _ => (name, false),
             };
             let place = source(name)?;
-            segments.push(match text {
+            let segment = match text {
                 Some(text) => {
                     let inner = Template::parse_deep(text, aliases, source, depth + 1)?;
                     if unless { Segment::Unless(place, inner) } else { Segment::If(place, inner) }
                 }
-                None => Segment::Place(place, Filter::parse_all(more, aliases)?),
-            });
+                None => match more.split_once("|or:").filter(|(_, instead)| instead.contains("${")) {
+                    Some((filters, instead)) => {
+                        let filters = Filter::parse_all(filters, aliases)?;
+                        let there = vec![Segment::Place(source(name)?, filters)];
+                        segments.push(Segment::If(place, Template { source: String::new(), segments: there }));
+                        if instead.rsplit_once('}').is_some_and(|(_, after)| after.contains('|')) {
+                            return Err(format!("expected `or:` as the last filter, found another after `{instead}`"));
+                        }
+                        Segment::Unless(source(name)?, Template::parse_deep(instead, aliases, source, depth + 1)?)
+                    }
+                    None => Segment::Place(place, Filter::parse_all(more, aliases)?),
+                },
+            };
+            segments.push(segment);
             rest = tail;
         }
         if !rest.is_empty() {

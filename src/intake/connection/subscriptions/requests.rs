@@ -35,7 +35,7 @@ impl ItemSubscriptions {
         let first = items.first()?;
         let messages = if drops { subscribe.unsubscribe_of(first) } else { subscribe.send_of(first) };
         let key = if drops { bound(first) } else { None };
-        let context = Context { bind_key: key.as_deref(), ..context };
+        let context = Context { bind_key: key.as_deref(), drops, ..context };
         let about: Vec<&FeedItem> = items.iter().map(|item| &**item).collect();
         let message = subscribe.message(messages.0.get(place)?, &about, context).ok()?;
         self.expect(PendingSubscribe { number: context.req, items, drops, is_half: false });
@@ -67,7 +67,7 @@ impl ItemSubscriptions {
         let mut batch = vec![first.clone()];
         let mut others = Vec::new();
         // Only the beginning of a long queue is searched, or each message would cost as much as all of them.
-        while batch.len() < subscribe.batch_of(&first)
+        while batch.len() < subscribe.batch_about(&first, subscribe.send_of(&first))
             && others.len() < LOOK_AHEAD_MAX
             && let Some(item) = self.to_request.pop_front()
         {
@@ -134,13 +134,13 @@ impl ItemSubscriptions {
     ) -> Option<String> {
         let messages = subscribe.unsubscribe_of(&first);
         let mut batch = vec![first.clone()];
-        while !messages.is_one_by_one() && batch.len() < subscribe.batch {
+        while batch.len() < subscribe.batch_about(&first, messages) {
             let same = |item: &Arc<FeedItem>| subscribe.go_together(&first, item);
             let Some(at) = self.to_drop.iter().position(|(item, _)| same(item)) else { break };
             batch.extend(self.to_drop.remove(at).map(|(item, _)| item));
         }
         let key = bound(&batch[0]);
-        let context = Context { bind_key: key.as_deref(), ..context };
+        let context = Context { bind_key: key.as_deref(), drops: true, ..context };
         loop {
             let (message, bytes) = ItemSubscriptions::first_message(subscribe, messages, &batch, context).ok()?;
             if bytes <= subscribe.bytes_max || batch.len() == 1 {

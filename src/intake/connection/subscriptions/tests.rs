@@ -39,6 +39,7 @@ impl Venue {
             ItemOutcome::Confirmed(item) => format!("+{}", item.name),
             ItemOutcome::Refused { item, why } => format!("-{}: {why}", item.name),
             ItemOutcome::Unanswered(item) => format!("-{}: no answer", item.name),
+            ItemOutcome::Unclaimed(answer) => format!("?{answer}"),
         };
         let mut outcomes: Vec<String> = self.subscriptions.outcomes().into_iter().map(say).collect();
         outcomes.sort();
@@ -52,6 +53,37 @@ fn items_go_out_in_batches_of_one_channel() {
                channels.book = { name = \"b\", params = { depth = 25 } }";
     let mut venue = venue(how, &["book.X", "trade.X", "book.Y", "book.Z"]);
     assert_eq!(venue.receives(), ["b X+Y {\"depth\":25}", "trade X ", "b Z {\"depth\":25}"]);
+}
+
+#[test]
+fn one_template_subscribes_and_unsubscribes() {
+    for (send, expected) in [
+        (
+            "{\"op\":\"${un}sub\",\"args\":[${items|join:,}]}",
+            ["{\"op\":\"sub\",\"args\":[a,b]}", "{\"op\":\"unsub\",\"args\":[a]}"],
+        ),
+        ("${un|upper}SUB${un?!} ${items|join:,}", ["SUB a,b", "UNSUB! a"]),
+    ] {
+        let mut venue = venue(&format!("send = '{send}'"), &["a", "b"]);
+        assert_eq!(venue.receives(), [expected[0]]);
+        venue.subscriptions.unwant(&[venue.item("a")]);
+        assert_eq!(venue.receives(), [expected[1]]);
+    }
+}
+
+#[test]
+fn a_channel_has_names_and_messages_of_its_own() {
+    let how = "group_by = \"channel\"\nchannel = \"/m/${channel}\"\nitem = '${symbol|json}'\n\
+               send = '${channel}${un} [${items|join:,}]'\n\
+               channels.bar = { batch = 1, item = '${symbol|before:.|json},${symbol|after:.|json}' }\n\
+               channels.l2 = { name = \"/s/level2\" }\nchannels.l3 = { send = '3${un} ${symbol}' }";
+    let mut venue = venue(how, &["t.X", "bar.1m.X", "t.Y", "bar.5m.Y", "l2.X", "l3.X"]);
+    assert_eq!(
+        venue.receives(),
+        [r#"/m/t ["X","Y"]"#, r#"/m/bar ["1m","X"]"#, r#"/m/bar ["5m","Y"]"#, r#"/s/level2 ["X"]"#, "3 X"]
+    );
+    venue.subscriptions.unwant(&["t.X", "bar.1m.X", "bar.5m.Y", "l3.X"].map(|name| venue.item(name)));
+    assert_eq!(venue.receives(), [r#"/m/tun ["X"]"#, r#"/m/barun ["1m","X"]"#, r#"/m/barun ["5m","Y"]"#, "3un X"]);
 }
 
 #[test]
@@ -308,6 +340,18 @@ fn a_channel_has_messages_of_its_own_and_as_many_as_it_needs() {
     let items = [venue.item("book.X"), venue.item("t.Y")];
     venue.subscriptions.unwant(&items);
     assert_eq!(venue.receives(), ["-book X", "-more X", "-t.Y"]);
+}
+
+#[test]
+fn an_answer_that_names_nothing_is_shown_when_an_item_has_none() {
+    let how = "send = '${items|join:,}'\nack = { per = \"item\", key = \"/ok\", timeout = \"1s\" }";
+    let mut venue = venue(how, &["a", "b"]);
+    venue.receives();
+    venue.subscriptions.acknowledged(r#"{"ok":{"name":"a"}}"#);
+    venue.subscriptions.acknowledged(r#"{"ok":"b"}"#);
+    assert_eq!(venue.outcomes(), ["+b"]);
+    venue.subscriptions.tick(Stamp { mono_ns: 1_000_000_000, ..Stamp::default() });
+    assert_eq!(venue.outcomes(), ["-a: no answer", r#"?{"ok":{"name":"a"}}"#]);
 }
 
 #[test]

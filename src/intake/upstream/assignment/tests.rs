@@ -5,6 +5,7 @@ use super::*;
 fn item(name: &str) -> Arc<FeedItem> {
     let name = name.to_string();
     Arc::new(FeedItem {
+        branch: usize::from(name.starts_with("b.")),
         venue: name.clone(),
         channel: String::new(),
         symbol: name.clone(),
@@ -14,13 +15,18 @@ fn item(name: &str) -> Arc<FeedItem> {
     })
 }
 
+/// The feed's own URL, on this leg.
+fn own(leg: usize) -> FeedPart {
+    FeedPart { leg, branch: 0 }
+}
+
 fn items(count: usize) -> Vec<Arc<FeedItem>> {
     (0..count).map(|n| item(&format!("t{n:04}"))).collect()
 }
 
 fn pool(connections: u32, items_max: usize, count: usize) -> Assignment {
-    let mut assignment = Assignment::new(1, items_max, true);
-    (0..connections).for_each(|connection| assert_eq!(assignment.add_connection(0, ConnectionId(connection)), []));
+    let mut assignment = Assignment::new((1, 1), items_max, true);
+    (0..connections).for_each(|connection| assert_eq!(assignment.add_connection(own(0), ConnectionId(connection)), []));
     assignment.add(items(count));
     (0..connections).for_each(|connection| assert_eq!(assignment.opened(ConnectionId(connection)), []));
     assignment
@@ -33,24 +39,51 @@ fn loads(assignment: &Assignment, connections: u32) -> Vec<usize> {
 #[test]
 fn items_are_spread_evenly_and_every_leg_has_them_all() {
     assert_eq!(loads(&pool(3, 1000, 3000), 3), [1000, 1000, 1000]);
-    let mut assignment = Assignment::new(2, 10, true);
-    assignment.add_connection(0, ConnectionId(0));
-    assignment.add_connection(1, ConnectionId(1));
+    let mut assignment = Assignment::new((2, 1), 10, true);
+    assignment.add_connection(own(0), ConnectionId(0));
+    assignment.add_connection(own(1), ConnectionId(1));
     assignment.add(items(4));
     assert_eq!(loads(&assignment, 2), [4, 4]);
     assert_eq!(assignment.connections_of("t0002"), [ConnectionId(0), ConnectionId(1)]);
 }
 
 #[test]
+fn items_of_a_branch_go_to_its_connections_only() {
+    let mut assignment = Assignment::new((2, 2), 10, true);
+    for leg in [0, 1] {
+        assignment.add_connection(own(leg), ConnectionId(leg as u32));
+    }
+    let changes = assignment.add(vec![item("a"), item("b.a")]);
+    let wanted: Vec<FeedPart> = changes
+        .iter()
+        .filter_map(|change| if let Reassign::Add { part, .. } = change { Some(*part) } else { None })
+        .collect();
+    assert_eq!(wanted, [FeedPart { leg: 0, branch: 1 }, FeedPart { leg: 1, branch: 1 }]);
+    for part in wanted {
+        let connection = ConnectionId(10 + part.leg as u32);
+        let changes = assignment.add_connection(part, connection);
+        assert!(
+            matches!(&changes[..], [Reassign::Want(id, one)] if *id == connection && one.len() == 1),
+            "{changes:?}"
+        );
+    }
+    assert_eq!(assignment.connections_of("a"), [ConnectionId(0), ConnectionId(1)]);
+    assert_eq!(assignment.connections_of("b.a"), [ConnectionId(10), ConnectionId(11)]);
+    assignment.opened(ConnectionId(0));
+    assert_eq!(assignment.lost(ConnectionId(10)), [], "no other connection of the branch");
+    assert!(matches!(&assignment.remove(&["b.a".to_string()])[..], [Reassign::Drop(..), Reassign::Drop(..)]));
+}
+
+#[test]
 fn a_leg_without_room_requests_another_connection() {
-    let mut assignment = Assignment::new(1, 2, true);
-    assignment.add_connection(0, ConnectionId(0));
+    let mut assignment = Assignment::new((1, 1), 2, true);
+    assignment.add_connection(own(0), ConnectionId(0));
     let changes = assignment.add(items(3));
     assert!(
-        matches!(&changes[..], [Reassign::Want(ConnectionId(0), two), Reassign::Add { leg: 0, items }] if (two.len(), items.len()) == (2, 1)),
+        matches!(&changes[..], [Reassign::Want(ConnectionId(0), two), Reassign::Add { part: FeedPart { leg: 0, branch: 0 }, items }] if (two.len(), items.len()) == (2, 1)),
         "{changes:?}"
     );
-    let changes = assignment.add_connection(0, ConnectionId(1));
+    let changes = assignment.add_connection(own(0), ConnectionId(1));
     assert!(matches!(&changes[..], [Reassign::Want(ConnectionId(1), one)] if one.len() == 1), "{changes:?}");
 }
 
@@ -158,8 +191,8 @@ fn what_is_on_its_way_stays_where_it_was_if_it_does_not_arrive() {
 
 #[test]
 fn what_found_no_room_gets_a_place_when_there_is_some() {
-    let mut assignment = Assignment::new(1, 2, true);
-    assignment.add_connection(0, ConnectionId(0));
+    let mut assignment = Assignment::new((1, 1), 2, true);
+    assignment.add_connection(own(0), ConnectionId(0));
     assignment.add(items(3));
     let changes = assignment.remove(&["t0000".to_string()]);
     let expected =
