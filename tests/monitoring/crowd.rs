@@ -1,12 +1,9 @@
 //! Alerts about a machine that is full fire with more clients than one shard can serve, and clear when they have left.
 //!
-//! The server runs at a lower priority, so that it takes little time from other tests: a shard that waits for the
-//! processor is as late as one that works. The crowd grows slowly, so that no more come than are needed, and the server
-//! can still be looked at.
+//! The crowd grows slowly, so that no more come than are needed, and the server can still be looked at.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -82,10 +79,8 @@ impl Drop for Crowd {
 
 #[test]
 fn alerts_about_a_full_machine_fire_with_too_many_clients_and_clear_when_they_have_left() {
-    let mut nice = Command::new("nice");
-    nice.args(["-n", "5"]);
     let settings = [("SHARDS_COUNT", "1"), ("SIMULATE_RATE", "5000"), ("PING_INTERVAL", "1h")];
-    let server = Program::serve_through(nice, &["--listen", "127.0.0.1:0"], &settings);
+    let server = Program::serve(&[], &settings);
     let rules = hasty(&read("deploy/prometheus/alerts.yml"));
     let Some(prometheus) = Prometheus::start("monitoring-crowd", &rules, &[server.addr()]) else {
         return skip_without_tool("a full machine", "prometheus");
