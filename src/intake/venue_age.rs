@@ -92,12 +92,13 @@ impl VenueAge {
         match sample {
             AgeSample::Ahead { seconds } => tracing::warn!(
                 hidden,
-                "the venue's clock is {seconds:.3} s ahead of this machine's, so fanline_venue_to_receipt_seconds pauses; \
-                 synchronise this machine's clock"
+                "the venue's clock is {seconds:.3} s ahead of this machine's, so fanline_venue_to_receipt_seconds \
+                 pauses; synchronise this machine's clock"
             ),
             AgeSample::Late { seconds } => tracing::warn!(
                 hidden,
-                "a message is {seconds:.0} s old by the venue's clock: this machine's clock is ahead, or the venue is late"
+                "a message is {seconds:.0} s old by the venue's clock: this machine's clock is ahead, or the venue \
+                 is late"
             ),
             AgeSample::Age { .. } | AgeSample::Unreadable => tracing::warn!(
                 topic = update.topic,

@@ -1,11 +1,9 @@
 //! Alerts about a machine that is full fire with more clients than one shard can serve, and clear when they have left.
 //!
-//! The server runs at the lowest priority, so that it takes time from no other test: a shard that waits for the processor
-//! is as late as one that works.
+//! The crowd grows slowly, so that no more come than are needed, and the server can still be looked at.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -18,8 +16,9 @@ use kit::program::Program;
 use kit::raw_client::OFFER;
 use kit::{eventually, skip_without_tool};
 
-/// Clients that come at a time.
+/// Clients that come at a time, and the time between two waves.
 const WAVE: usize = 4;
+const PAUSE: Duration = Duration::from_millis(200);
 /// Below what one address may have (limits.sessions_per_address_max).
 const CLIENTS_MAX: usize = 900;
 
@@ -54,11 +53,13 @@ impl Crowd {
 
     /// Some more come, with other lists than all before.
     fn grow(&self) {
+        thread::sleep(PAUSE);
         let mut clients = self.clients.lock().expect("no holder panics");
         for number in clients.len()..CLIENTS_MAX.min(clients.len() + WAVE) {
             let mut client = TcpStream::connect(self.server).expect("a place in the queue");
             let request = format!(
-                "GET /v1/ws?topics=%3E,nothing.{number} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\n{HANDSHAKE}{OFFER}\r\n",
+                "GET /v1/ws?topics=%3E,nothing.{number} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\n\
+                 {HANDSHAKE}{OFFER}\r\n",
                 self.server
             );
             client.write_all(request.as_bytes()).expect("sent");
@@ -78,10 +79,8 @@ impl Drop for Crowd {
 
 #[test]
 fn alerts_about_a_full_machine_fire_with_too_many_clients_and_clear_when_they_have_left() {
-    let mut nice = Command::new("nice");
-    nice.args(["-n", "19"]);
     let settings = [("SHARDS_COUNT", "1"), ("SIMULATE_RATE", "5000"), ("PING_INTERVAL", "1h")];
-    let server = Program::serve_through(nice, &["--listen", "127.0.0.1:0"], &settings);
+    let server = Program::serve(&[], &settings);
     let rules = hasty(&read("deploy/prometheus/alerts.yml"));
     let Some(prometheus) = Prometheus::start("monitoring-crowd", &rules, &[server.addr()]) else {
         return skip_without_tool("a full machine", "prometheus");

@@ -224,7 +224,7 @@ fn a_shard_hangs(prometheus: &Prometheus, server: &Program) {
     prometheus.clears("FanlinePartHangs", server.addr());
 }
 
-/// Of two lanes one is a client's that came before there was a topic for the canary, and a session that joins has the other.
+/// Of two lanes one is a client's that came before there was a topic for the canary, and whoever joins begins on the other.
 fn the_canary_sees_nothing(prometheus: &Prometheus, line: &Line, server: &Program) {
     let client = subscribe(server.addr(), "nothing.at.all");
     line.gate.open(line.market.addr());

@@ -1,10 +1,10 @@
 //! The canary: a subscriber of the server's own, on a thread of its own, which connects to a public listener over a real
 //! socket and sees what a client sees.
 //!
-//! It shows a key that this process has made, and is served like a client and counted nowhere (`edge/entrance/canary.rs`).
-//! What should arrive it knows from the ring: the newest message of its topic. The time of a message is that of its frame,
-//! so both ends of a measurement are of one clock. Off by default: it costs a session, a delivery of each message of its
-//! topic and a shard that is awake, and whoever has no use for the measurement should not pay.
+//! It shows a key that this process has made, and is served like a client and counted nowhere
+//! (`edge/entrance/canary.rs`). What should arrive it knows from the ring: the newest message of its topic. The time of
+//! a message is that of its frame, so both ends of a measurement are of one clock. Off by default: it costs a session, a
+//! delivery of each message of its topic and a shard that is awake, and whoever has no use for that should not pay.
 
 mod messages;
 mod sight;
