@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
+use crate::MACHINE;
 use crate::prometheus::{Prometheus, hasty};
 use kit::document::read;
 use kit::nats::NatsServer;
@@ -56,6 +57,7 @@ fn all_servers_are_killed(prometheus: &Prometheus, servers: [Program; 2], start:
 
 #[test]
 fn alerts_about_a_cluster_fire_with_its_faults_and_clear_when_they_are_over() {
+    let _beside = MACHINE.read();
     let Some(mut nats) = NatsServer::start("monitoring") else { return };
     let (market, url) = (Program::simulate(&["--rate", "50"]), nats.url());
     let start = |listen: &str, index: usize| serve(listen, ["a", "b"][index], &market, &url);

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use crate::MACHINE;
 use crate::prometheus::{Prometheus, hasty};
 use kit::document::read;
 use kit::http::HANDSHAKE;
@@ -79,6 +80,7 @@ impl Drop for Crowd {
 
 #[test]
 fn alerts_about_a_full_machine_fire_with_too_many_clients_and_clear_when_they_have_left() {
+    let _alone = MACHINE.write();
     let settings = [("SHARDS_COUNT", "1"), ("SIMULATE_RATE", "5000"), ("PING_INTERVAL", "1h")];
     let server = Program::serve(&[], &settings);
     let rules = hasty(&read("deploy/prometheus/alerts.yml"));

@@ -12,6 +12,7 @@ use fanline::audit::files;
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use serde_json::json;
 
+use crate::MACHINE;
 use crate::prometheus::{Prometheus, hasty};
 use kit::certificate;
 use kit::document::read;
@@ -308,6 +309,7 @@ fn keys_are_missing(prometheus: &Prometheus, gate: &Relay, server: &Program) {
 
 #[test]
 fn alerts_fire_with_a_fault_of_the_real_server_and_clear_when_it_is_over() {
+    let _beside = MACHINE.read();
     let full = || File::options().write(true).open("/dev/full").expect("a full disk");
     let (line, flood, steady) = (Line::open("100"), Line::open("2000"), Line::open("20"));
     let late = Line::shut("100");

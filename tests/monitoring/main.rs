@@ -8,3 +8,8 @@ mod dashboards;
 mod faults;
 mod prometheus;
 mod queries;
+
+use std::sync::RwLock;
+
+/// The machine: a test that fills it up holds it alone, others with real servers share it.
+static MACHINE: RwLock<()> = RwLock::new(());

@@ -1,5 +1,6 @@
 //! Prometheus answers each query of the dashboards and the alerts about a server that has clients.
 
+use crate::MACHINE;
 use crate::alert_rules;
 use crate::dashboards::{self, Dashboard};
 use crate::prometheus::Prometheus;
@@ -26,6 +27,7 @@ tier = "all"
 
 #[test]
 fn prometheus_has_data_for_every_panel_and_every_alert() {
+    let _beside = MACHINE.read();
     let folder = TierFolder::new("monitoring-queries", TABLES);
     let certificate = certificate::write("monitoring-queries", &["localhost"]).pair();
     let archive = folder.path("archive");
