@@ -123,15 +123,8 @@ impl Stage {
 
 /// A server that speaks TLS; whoever it is.
 pub fn target(address: SocketAddr, query: &str) -> DialTarget {
-    DialTarget {
-        address,
-        tls: Some(ClientTls::new("localhost", &Trust::Anyone).expect("a name")),
-        host: address.to_string(),
-        path: format!("/v1/ws?{query}"),
-        headers: String::new(),
-        deflate: false,
-        first_command: Vec::new(),
-    }
+    let target = DialTarget::parse(&format!("ws://{address}/v1/ws?{query}"), &Trust::Anyone).expect("a URL");
+    DialTarget { tls: Some(ClientTls::new("localhost", &Trust::Anyone).expect("a name")), ..target }
 }
 
 pub fn until(what: &str, mut done: impl FnMut() -> bool) {

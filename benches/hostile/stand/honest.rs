@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use fanline::bench::client::{AgeSource, MessageFields};
 use fanline::bench::client_pool::{ClientPool, Owed, PoolTotals};
+use fanline::bench::client_tls::Trust;
 use fanline::bench::dial::DialTarget;
 use fanline::bus::clock::Clock;
 use shared_deflate::frame::{Opcode, put_frame};
@@ -34,15 +35,8 @@ impl Honest {
     /// Connects them one by one, and waits until each has the value of each of its topics.
     pub fn join(address: SocketAddr, clients: usize, clock: Clock) -> io::Result<Honest> {
         let mut pool = ClientPool::start(READING, false, None, clock)?;
-        let mut target = DialTarget {
-            address,
-            tls: None,
-            host: address.to_string(),
-            path: "/v1/ws".into(),
-            headers: String::new(),
-            deflate: false,
-            first_command: Vec::new(),
-        };
+        let mut target =
+            DialTarget::parse(&format!("ws://{address}/v1/ws"), &Trust::Anyone).map_err(io::Error::other)?;
         for client in 0..clients {
             target.first_command = hello(client);
             let index = (1 + client / CLIENTS_PER_ADDRESS) * INDEXES_PER_ADDRESS;
