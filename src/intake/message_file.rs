@@ -14,7 +14,7 @@
 
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -219,14 +219,28 @@ fn compare(step: &MessageStep, result: &ToldResult) -> Result<(), String> {
     same("snapshots", &step.snapshots, &result.snapshots)?;
     let reply = result.reply.as_ref().map(|text| serde_json::from_str(text).unwrap_or(Value::from(text.as_str())));
     if step.reply != reply {
-        return Err(format!("expected the reply {:?}, found {reply:?}", step.reply));
+        return Err(format!("expected the reply {}, found {}", json(&step.reply), json(&reply)));
     }
-    step.granted.as_ref().map_or(Ok(()), |expected| same("items granted", expected, &result.granted))?;
-    step.refused.as_ref().map_or(Ok(()), |expected| same("items refused", expected, &result.refused))
+    let sorted = |items: &Vec<String>| {
+        let mut items = items.clone();
+        items.sort_unstable();
+        items
+    };
+    let (granted, refused) = (step.granted.as_ref().map(sorted), step.refused.as_ref().map(sorted));
+    granted.map_or(Ok(()), |expected| same("items granted", &expected, &result.granted))?;
+    refused.map_or(Ok(()), |expected| same("items refused", &expected, &result.refused))
 }
 
-fn same<T: PartialEq + std::fmt::Debug>(what: &str, expected: &[T], found: &[T]) -> Result<(), String> {
-    if expected == found { Ok(()) } else { Err(format!("expected the {what} {expected:?}, found {found:?}")) }
+fn same<T: PartialEq + Serialize>(what: &str, expected: &[T], found: &[T]) -> Result<(), String> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(format!("expected the {what} {}, found {}", json(&expected), json(&found)))
+}
+
+/// As it would stand in the file.
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -289,7 +303,7 @@ mod tests {
             (r#"{"gets":{"s":"A"},"class":"data"}"#, "expected the topics [], found [\"A\"]"),
             (r#"{"gets":{"s":1},"class":"data"}"#, "expected a topic at `/s`, found a number"),
             (r#"{"items":["A"],"sends":["+A"]}"#, ""),
-            (r#"{"items":["A"],"sends":["-A"]}"#, "expected the messages sent"),
+            (r#"{"items":["A"],"sends":["-A"]}"#, r#"expected the messages sent ["-A"], found ["+A"]"#),
             (r#"{"gets":{"ok":"A"},"class":"ack","granted":["A"]}"#, "expected the items granted"),
             (r#"{"got":1}"#, "expected a step such as"),
             ("{}", "expected either `items`"),

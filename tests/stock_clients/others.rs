@@ -18,7 +18,9 @@ const VENUES: ClientHome = ClientHome::Python("venues");
 fn the_client_of_massive_sees_through_fanline_what_it_sees_at_the_venue() {
     let items = &["T.AAPL", "Q.AAPL", "T.BRK.B"];
     let client = VenueClient { name: "massive", home: VENUES, profile: "polygon", items, speed: "max" };
-    client.compare(&written("massive", &massive_messages()), 3 * 200);
+    let written = written("massive", &massive_messages());
+    client.compare(&written, 3 * 200);
+    client.come_back_after_a_loss(&written, "0.1");
 }
 
 /// It checks every book against the venue's checksum.
@@ -28,6 +30,7 @@ fn the_client_of_kraken_sees_through_fanline_what_it_sees_at_the_venue() {
     let Some(recording) = capture("kraken-v2") else { return };
     // Up to where the recording begins anew.
     client.compare(&recording, 13);
+    client.stay_through_a_loss(&recording);
     // One that joins later begins with a whole book, which is right at every change.
     let venue = Program::replay(&recording, &["--speed", "4", "--loop"]);
     let server = client.serve(&venue.ws("/v2"));

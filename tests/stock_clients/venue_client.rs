@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kit::http::sum;
 use kit::program::Program;
@@ -12,6 +12,9 @@ use kit::stock_client::StockClient;
 use kit::subscriber::PATIENT;
 use kit::{DEADLINE, eventually, project, skip_without_tool, tool};
 use serde_json::Value;
+
+/// A client that prints nothing for so long has printed what it had.
+const PAUSE: Duration = Duration::from_millis(300);
 
 /// A client, and what it asks for.
 pub struct VenueClient {
@@ -96,9 +99,25 @@ impl VenueClient {
             assert!(begin.elapsed() < DEADLINE, "{} is not hung up on", self.name);
         }
         take(&mut client, 20);
-        eventually("its session has ended because the feed was lost", || {
-            (sum(&server.get("/metrics").body, "fanline_goodbyes_total", "\"feed_lost\"") > 0.0).then_some(())
-        });
+        await_goodbye(server);
+    }
+
+    /// The feed is lost for a moment: a client that would miss trades, and does not say when its connection ends, is hung
+    /// up on, comes back and goes on.
+    pub fn come_back_after_a_loss(&self, file: &Path, pace: &str) {
+        let gate = Relay::shut();
+        let server = self.serve(&gate.ws("/stream"));
+        let Some(mut client) = self.start(&server.ws("/")) else { return };
+        self.await_subscriptions(&server);
+        let venue = Program::replay(file, &["--speed", pace, "--loop"]);
+        gate.open(venue.addr());
+        take(&mut client, 20);
+        assert_eq!(gate.cut(), 1);
+        await_goodbye(&server);
+        // What was on its way.
+        while client.line(PAUSE).is_some() {}
+        gate.open(venue.addr());
+        take(&mut client, 20);
     }
 
     /// The feed is lost for a moment: a client to which newest values are enough goes on with them.
@@ -172,6 +191,12 @@ pub fn take(client: &mut StockClient, count: usize) -> Vec<String> {
         }
     }
     events
+}
+
+fn await_goodbye(server: &Program) {
+    eventually("its session has ended because the feed was lost", || {
+        (sum(&server.get("/metrics").body, "fanline_goodbyes_total", "\"feed_lost\"") > 0.0).then_some(())
+    });
 }
 
 /// Events of one stream in their order, one stream after the other.

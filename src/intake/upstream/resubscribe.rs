@@ -1,10 +1,11 @@
 //! Subscriptions of connections: as the assignment changes, and again where something is missing.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::profile::rules::numbers::GapRemedy;
 use crate::profile::subscribe::{FeedItem, ItemChange};
+use crate::words::rate_limited_log::NameLog;
 use crate::words::stamp::Stamp;
 
 use crate::intake::classify::ConnectionGap;
@@ -29,10 +30,13 @@ const RENEWALS_MAX: usize = 100_000;
 pub(super) struct Renewals {
     /// When each may be renewed again, and the wait until then.
     next: HashMap<String, (u64, u64)>,
+    /// Topics that need it again before that time, and when they get it.
+    put_off: BTreeSet<(u64, String)>,
+    log: NameLog,
 }
 
 impl Renewals {
-    /// Whether the topic may be renewed now.
+    /// Whether the topic may be renewed now. If not, it is due later.
     fn may(&mut self, topic: &str, now_ns: u64) -> bool {
         if self.next.len() >= RENEWALS_MAX {
             self.next.clear();
@@ -42,6 +46,7 @@ impl Renewals {
             return true;
         };
         if *next_ns > now_ns {
+            self.put_off.insert((*next_ns, topic.to_string()));
             return false;
         }
         // Long after the last time it is a new problem.
@@ -49,6 +54,16 @@ impl Renewals {
         *wait_ns = if is_new { RENEWAL_NS } else { (*wait_ns * 2).min(RENEWAL_MAX_NS) };
         *next_ns = now_ns + *wait_ns;
         true
+    }
+
+    /// The next topic that was put off until now.
+    fn due(&mut self, now_ns: u64) -> Option<String> {
+        self.deadline_ns().filter(|at_ns| *at_ns <= now_ns)?;
+        self.put_off.pop_first().map(|(_, topic)| topic)
+    }
+
+    pub(super) fn deadline_ns(&self) -> Option<u64> {
+        self.put_off.first().map(|(at_ns, _)| *at_ns)
     }
 }
 
@@ -175,10 +190,21 @@ impl Upstream {
         }
     }
 
-    /// Renews one topic on every connection that carries it.
+    /// Renews the topics that were put off until now.
+    pub(super) fn renew_due(&mut self, now: Stamp) {
+        while let Some(topic) = self.renewals.due(now.mono_ns) {
+            self.renew(&topic, now);
+        }
+    }
+
+    /// Renews one topic on every connection that carries it; later, if it was renewed a moment ago.
     pub(super) fn renew(&mut self, topic: &str, now: Stamp) {
         if !self.renewals.may(topic, now.mono_ns) {
             return;
+        }
+        self.renewals.log.add(topic);
+        if let Some((names, count)) = self.renewals.log.line(now) {
+            tracing::info!(count, "upstream: subscribed to again, because messages are missing: {names}");
         }
         self.meters.renewals.increment(1);
         for id in self.assignment.connections_of(topic) {
@@ -198,8 +224,18 @@ mod tests {
         let mut renewals = Renewals::default();
         let times: Vec<u64> = (0..100).filter(|s| renewals.may("t", s * 1_000_000_000)).collect();
         assert_eq!(times, [0, 5, 15, 35, 75]);
+        renewals.put_off.clear();
         assert!(renewals.may("other", 0));
         assert!(renewals.may("t", 1_000_000_000_000), "long after the last time");
         assert!(renewals.may("t", 1_005_000_000_000), "it begins with the shortest wait again");
+    }
+    #[test]
+    fn a_topic_that_was_renewed_a_moment_ago_is_renewed_later_and_once() {
+        let mut renewals = Renewals::default();
+        assert!(renewals.may("t", 0) && renewals.deadline_ns().is_none());
+        assert!(!renewals.may("t", 3_000_000_000) && !renewals.may("t", 4_000_000_000));
+        assert_eq!((renewals.deadline_ns(), renewals.due(4_999_999_999)), (Some(RENEWAL_NS), None));
+        assert_eq!(renewals.due(RENEWAL_NS).as_deref(), Some("t"));
+        assert!(renewals.may("t", RENEWAL_NS) && renewals.deadline_ns().is_none());
     }
 }

@@ -24,6 +24,7 @@ impl Upstream {
         self.share_guess();
         self.pipeline.tick(now, self.connections.polled());
         self.remedy_gaps(now);
+        self.renew_due(now);
         self.tick_demand(now);
         self.requests.tick(now);
         self.report_waiting(now);
@@ -48,7 +49,8 @@ impl Upstream {
         let copies = Some(self.copies_until_ns).filter(|until_ns| *until_ns > 0);
         let owners = [self.pipeline.deadline_ns(), self.demand.deadline_ns(), self.requests.deadline_ns()];
         let waiting = [self.awaited.deadline_ns(), self.idle_deadline_ns(), self.snapshots.deadline_ns()];
-        [connections, copies].into_iter().chain(owners).chain(waiting).flatten().min()
+        let renewals = self.renewals.deadline_ns();
+        [connections, copies, renewals].into_iter().chain(owners).chain(waiting).flatten().min()
     }
 
     fn connection_deadline_ns(&self, connection: &Connection) -> Option<u64> {

@@ -102,14 +102,14 @@ pub(crate) const ACK: Keys = Keys {
             "key",
             "one or more pointers",
             "required with `item`",
-            "where it has the feed's name of the item; an object in which all members of that name are; or, with several pointers, channel and parts of the symbol. `*` stands for every element, `#` for the key of a member: `/channels/*/name` with `/channels/*/product_ids/*`",
+            "where it has the feed's name of the item, or the object that the item was requested with; with several pointers, channel and parts of the symbol. `*` stands for every element, `#` for the key of a member: `/channels/*/name` with `/channels/*/product_ids/*`",
         ),
         key("item", "pointer", "none", "the same as `key` with one pointer"),
         key(
             "bad_key",
             "one or more pointers",
             "`key`",
-            "the same in a refusal, where it differs. A single pointer may also name the symbol",
+            "the same in a refusal, where it differs. Only if the refusal names the refused items alone: if it repeats the whole request, leave it out. A single pointer may also name the symbol",
         ),
         key(
             "ok",
