@@ -45,9 +45,7 @@ fn unicorn_binance_websocket_api_sees_through_fanline_what_it_sees_at_the_venue(
 fn the_official_client_of_binance_sees_through_fanline_what_it_sees_at_the_venue() {
     let written = written("binance-sdk", &messages());
     // It throws away what comes before it has asked, as all of a replay does.
-    let client = of_binance("binance-sdk");
-    client.see(&written, &events_of(&written));
-    client.come_back_after_a_loss(&written, "0.1");
+    of_binance("binance-sdk").see(&written, &events_of(&written));
 }
 
 /// Events of the streams in a file, as clients print them.
