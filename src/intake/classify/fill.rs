@@ -55,13 +55,25 @@ impl<'a> RuleMatch<'a> {
     }
 
     /// The updates of this rule, and, where it continues, of the later rules of data that hold as well.
+    #[inline]
     pub(super) fn collect_all(&self, rules: &[Rule], found: &mut FoundUpdates) -> (MessageClass, Option<Unnamed>) {
-        let (mut class, mut problem) = self.collect(found);
-        let (mut index, mut continues) = (self.index, self.rule.continues);
+        let first = self.collect(found);
+        if self.rule.continues { self.collect_later(rules, first, found) } else { first }
+    }
+
+    /// Few rules continue: the others need not pay for it.
+    #[cold]
+    fn collect_later(
+        &self,
+        rules: &[Rule],
+        (mut class, mut problem): (MessageClass, Option<Unnamed>),
+        found: &mut FoundUpdates,
+    ) -> (MessageClass, Option<Unnamed>) {
         let holds = |rule: &Rule| {
             let readable = !self.view.json.is_empty() || rule.looks_at_text();
             readable && rule.class == MessageClass::Data && rule.holds(&self.view)
         };
+        let (mut index, mut continues) = (self.index, true);
         while continues
             && let Some((later, rule)) = rules.iter().enumerate().skip(index + 1).find(|(_, rule)| holds(rule))
             && let Some(Naming::Template(topic)) = &rule.topic
