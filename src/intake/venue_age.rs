@@ -9,6 +9,8 @@
 //!   all differences are too small.
 //! * What is more than a minute old.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use metrics::{Counter, Histogram};
 
 use crate::words::metrics as names;
@@ -140,10 +142,11 @@ impl VenueAge {
     }
 }
 
-/// FNV-1a, never 0: nobody gains anything by topics that collide.
+/// Never 0, which stands for no topic.
 fn hash(topic: &str) -> u64 {
-    let hash = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
-    topic.bytes().fold(0xCBF2_9CE4_8422_2325, hash) | 1 << 63
+    let mut hasher = DefaultHasher::new();
+    topic.hash(&mut hasher);
+    hasher.finish() | 1 << 63
 }
 
 #[cfg(test)]

@@ -143,8 +143,8 @@ pub(crate) enum Field {
     /// `number:/a` and `number:./a`: the same, and a whole number names a topic as well as a string does.
     WholeNumber(usize),
     ElementNumber(usize),
-    /// The first slot, or the second if nothing is there.
-    Either(usize, usize),
+    /// The first slot, or the second if nothing is there. Narrow, so that all places are as small as one slot.
+    Either(u32, u32),
     /// `#`: the element's key.
     Key,
     /// `=name`: the variable with this number, in the binding of the message's key.
@@ -164,7 +164,9 @@ impl Field {
     /// This place, or the other if nothing is there; none if one of them is not a pointer into the whole message.
     pub(crate) fn or(self, other: Field) -> Option<Field> {
         match (self, other) {
-            (Field::Whole(slot), Field::Whole(other)) => Some(Field::Either(slot, other)),
+            (Field::Whole(slot), Field::Whole(other)) => {
+                Some(Field::Either(u32::try_from(slot).ok()?, u32::try_from(other).ok()?))
+            }
             _ => None,
         }
     }
@@ -208,8 +210,8 @@ impl<'a> View<'a> {
                 self.found.get(self.json, slot).map(FieldValue::Token)
             }
             (Field::Either(slot, other), _) => {
-                let token = self.found.get(self.json, slot).or_else(|| self.found.get(self.json, other));
-                token.map(FieldValue::Token)
+                let token = |slot: u32| self.found.get(self.json, slot as usize);
+                token(slot).or_else(|| token(other)).map(FieldValue::Token)
             }
             (Field::Bound(number), _) => self.bound?.get(number)?.as_deref().map(FieldValue::Text),
             (Field::Element(slot) | Field::ElementNumber(slot), Some((path, index))) => {

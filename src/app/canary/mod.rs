@@ -42,7 +42,7 @@ use self::sight::{CanarySight, SILENCE_MAX};
 
 /// Time between two looks at what should have arrived.
 const TICK: Duration = Duration::from_millis(250);
-const TICK_NS: u64 = 250_000_000;
+const TICK_NS: u64 = TICK.as_millis() as u64 * 1_000_000;
 /// Ticks before the next attempt to connect.
 const RETRY_TICKS: usize = 4;
 /// For each step of a connection. All of them together must end before a sign of life is missed.

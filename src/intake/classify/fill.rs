@@ -124,9 +124,8 @@ impl<'a> RuleMatch<'a> {
         };
         let place = match field {
             Field::Text => "text".to_string(),
-            Field::Whole(slot) | Field::WholeNumber(slot) | Field::Either(slot, _) => {
-                self.pointers.pointer(slot).to_string()
-            }
+            Field::Whole(slot) | Field::WholeNumber(slot) => self.pointers.pointer(slot).to_string(),
+            Field::Either(slot, _) => self.pointers.pointer(slot as usize).to_string(),
             Field::Element(slot) | Field::ElementNumber(slot) => {
                 let inside = self.rule.each.map(|path| self.pointers.inside(path, slot).as_str());
                 format!(".{}", inside.unwrap_or_default())
