@@ -2,8 +2,9 @@
 //!
 //! Every path is served. What the recorder got after it had asked for something is held until the client has said
 //! something too, for a few seconds. Otherwise a client's texts are ignored, but for those that an answer is given for;
-//! pings and close frames are answered. After the last frame a looped replay starts again. Any other keeps the connection open and answers pings, like
-//! a quiet venue: a client that reconnected would receive everything a second time.
+//! pings and close frames are answered. After the last frame a looped replay starts again. Any other keeps the
+//! connection open and answers pings, like a quiet venue: a client that reconnected would receive everything a second
+//! time.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
