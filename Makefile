@@ -114,7 +114,7 @@ conformance: setup
 
 stock-clients:
 	@tests/setup node websockets "clients of venues" Coinbase ccxt tests/stock
-	ulimit -n $$(ulimit -Hn) 2>/dev/null; CI=true $(CARGO) test --locked --test stock_clients -- --include-ignored
+	ulimit -n $$(ulimit -Hn) 2>/dev/null; CI=true $(CARGO) test --locked --test clients stock -- --include-ignored
 
 lint:
 	$(CARGO) fmt --all --check

@@ -1,6 +1,6 @@
 //! The documents say what is so: names, numbers, links and generated pages are those of the program and the repository.
 //!
-//! Their snippets are run by tests/snippets.rs.
+//! Their snippets are run by tests/program/snippets.rs.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -205,7 +205,7 @@ fn every_code_that_clients_receive_is_in_the_protocol() {
     }
 }
 
-/// The other direction, examples that the program writes, is in tests/snippets.rs.
+/// The other direction, examples that the program writes, is in tests/program/snippets.rs.
 #[test]
 fn every_message_that_the_server_sends_is_in_the_protocol() {
     let source = std::fs::read_to_string(project("src/protocol/server_message.rs")).expect("a readable file");

@@ -505,5 +505,5 @@ const WATCHING: &[Fault] = &[
     // Whoever is connected and receives nothing is well.
     fault("src/app/canary/sight.rs", "if !self.is_blind(now)", "if true", SIGHT),
     fault("src/app/canary/sight.rs", "self.has_seen && self.is_blind(now)", "self.is_blind(now)", SIGHT),
-    fault("src/delivery/shard/walks.rs", ".filter(|session| !session.is_canary)", "", ("--test canary", "no_list")),
+    fault("src/delivery/shard/walks.rs", ".filter(|session| !session.is_canary)", "", ("--test program", "no_list")),
 ];

@@ -1,7 +1,7 @@
 /**
  * Everybody can read the page: axe-core finds no violation of WCAG 2.2 AA in any view, light or dark, on a desk or a phone.
  *
- * Run by tests/page.rs, which names the binary and the browser (kit.mjs).
+ * Run by tests/clients/page.rs, which names the binary and the browser (kit.mjs).
  */
 
 import assert from "node:assert/strict";

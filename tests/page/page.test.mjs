@@ -1,7 +1,7 @@
 /**
  * What the table of topics promises, kept in a real headless Chromium against the real server with its simulated market.
  *
- * Run by tests/page.rs, which names the binary and the browser (kit.mjs).
+ * Run by tests/clients/page.rs, which names the binary and the browser (kit.mjs).
  */
 
 import assert from "node:assert/strict";

@@ -1,7 +1,7 @@
 /**
  * The page asks for a token where the server wants one, and a delayed value never looks live.
  *
- * Run by tests/page.rs, which names the binary and the browser (kit.mjs).
+ * Run by tests/clients/page.rs, which names the binary and the browser (kit.mjs).
  */
 
 import assert from "node:assert/strict";

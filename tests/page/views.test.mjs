@@ -1,7 +1,7 @@
 /**
  * Each view shows what the real server says, its address can be shared, and all of it is within reach of the keyboard.
  *
- * Run by tests/page.rs, which names the binary and the browsers (kit.mjs).
+ * Run by tests/clients/page.rs, which names the binary and the browsers (kit.mjs).
  */
 
 import assert from "node:assert/strict";

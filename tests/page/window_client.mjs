@@ -1,5 +1,5 @@
 /**
- * A stock client as a puppet: Chromium's WebSocket, in a page served by a running fanline. Used by tests/shared_window.rs.
+ * A stock client as a puppet: Chromium's WebSocket, in a page served by a running fanline. Used by tests/delivery/shared_window.rs.
  *
  * Usage: window_client.mjs URL window, with CHROMIUM naming the browser. It trusts the certificate in the file that
  * NODE_EXTRA_CA_CERTS names.

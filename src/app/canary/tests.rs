@@ -1,4 +1,4 @@
-//! What the canary takes from the ring. That it sees what a client sees is shown by tests/canary.rs.
+//! What the canary takes from the ring. That it sees what a client sees is shown by tests/program/canary.rs.
 
 use bytes::Bytes;
 

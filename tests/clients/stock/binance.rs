@@ -5,8 +5,8 @@ use std::path::Path;
 use kit::tape::capture;
 use serde_json::Value;
 
-use crate::venue_client::{ClientHome, VenueClient};
-use crate::venue_file::{put_line, written};
+use super::venue_client::{ClientHome, VenueClient};
+use super::venue_file::{put_line, written};
 
 /// Streams that the clients ask for; the feed has more.
 pub const STREAMS: [&str; 6] = [

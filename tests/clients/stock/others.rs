@@ -9,8 +9,8 @@ use kit::tape::capture;
 use kit::tls_server::TlsServer;
 use serde_json::{Value, json};
 
-use crate::venue_client::{ClientHome, DEMAND, VenueClient, take};
-use crate::venue_file::{part_of, put_line, written};
+use super::venue_client::{ClientHome, DEMAND, VenueClient, take};
+use super::venue_file::{part_of, put_line, written};
 
 const VENUES: ClientHome = ClientHome::Python("venues");
 

@@ -117,7 +117,7 @@ fn a_broken_line_of_a_recording_is_reported_with_its_number_and_the_expected_for
 fn check_describes_a_valid_file() {
     for (name, content, part) in [
         ("right.toml", "[slow]\nreplay_max = '2s'\n[simulate]\n", "a valid configuration, settings: 1"),
-        ("right.profile.toml", include_str!("../src/profile/built_in/generic.toml"), "a valid profile, `generic`"),
+        ("right.profile.toml", include_str!("../../src/profile/built_in/generic.toml"), "a valid profile, `generic`"),
         (
             "right.jsonl",
             "{\"t_ns\":0,\"dir\":\"in\",\"data\":\"{}\"}\n{\"t_ns\":2500000000,\"dir\":\"in\",\"data\":\"{}\"}\n",

@@ -1,7 +1,7 @@
 //! Every snippet of the documents works: profiles and configurations are valid, messages are those of the program, and
 //! what a reader copies into a shell, Python, Node or a page runs against a server.
 
-#[path = "../examples/acme/venue.rs"]
+#[path = "../../examples/acme/venue.rs"]
 mod venue;
 
 use std::io::{BufRead, BufReader};

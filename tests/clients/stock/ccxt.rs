@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use kit::tape::capture;
 use serde_json::Value;
 
-use crate::binance;
-use crate::coinbase;
-use crate::others::{BYBIT_EACH, BYBIT_TOPICS, bybit_messages};
-use crate::venue_client::{ClientHome, VenueClient};
-use crate::venue_file::{part_of, written};
+use super::binance;
+use super::coinbase;
+use super::others::{BYBIT_EACH, BYBIT_TOPICS, bybit_messages};
+use super::venue_client::{ClientHome, VenueClient};
+use super::venue_file::{part_of, written};
 
 const fn ccxt(name: &'static str, profile: &'static str, items: &'static [&'static str]) -> VenueClient {
     VenueClient { name, home: ClientHome::Python("ccxt"), profile, items, speed: "max" }

@@ -119,7 +119,7 @@ type ProfileFor<'p> = &'p dyn Fn(&str) -> String;
 async fn recorded_changes_fit_their_recorded_snapshots() {
     const PREV: &str = r#"rule = "prev", prev = "/data/pu""#;
     let built_in = |host: &str| {
-        let text = include_str!("../../src/profile/built_in/binance-depth.toml");
+        let text = include_str!("../../../src/profile/built_in/binance-depth.toml");
         text.replace("https://api.binance.com/api/v3", &format!("http://{host}"))
     };
     let futures = |host: &str| profile(host, PREV);

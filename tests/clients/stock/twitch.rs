@@ -1,7 +1,7 @@
 //! tmi.js, which reads chat.
 
-use crate::venue_client::{ClientHome, VenueClient};
-use crate::venue_file::{part_of, put_line, written};
+use super::venue_client::{ClientHome, VenueClient};
+use super::venue_file::{part_of, put_line, written};
 
 const CHAT: VenueClient = VenueClient {
     name: "tmi",

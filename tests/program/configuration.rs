@@ -397,7 +397,7 @@ fn the_effective_configuration_read_back_is_the_same() {
     assert_eq!(again.config, first.config);
 }
 
-/// `UPDATE=1 cargo test --test configuration` writes the files anew.
+/// `UPDATE=1 cargo test --test program configuration` writes the files anew.
 #[test]
 fn the_documents_are_current() {
     for (path, text) in
@@ -410,7 +410,7 @@ fn the_documents_are_current() {
         let found = std::fs::read_to_string(&path).unwrap_or_default();
         assert!(
             found == text,
-            "{} is not what the table of settings says; run UPDATE=1 cargo test --test configuration",
+            "{} is not what the table of settings says; run UPDATE=1 cargo test --test program configuration",
             path.display()
         );
     }

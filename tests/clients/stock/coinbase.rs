@@ -4,8 +4,8 @@ use kit::DEADLINE;
 use kit::program::Program;
 use kit::relay::Relay;
 
-use crate::venue_client::{ClientHome, VenueClient};
-use crate::venue_file::{put_line, written};
+use super::venue_client::{ClientHome, VenueClient};
+use super::venue_file::{put_line, written};
 
 pub const ITEMS: [&str; 3] = ["ticker.BTC-USD", "market_trades.BTC-USD", "level2.BTC-USD"];
 /// Messages of each channel.

@@ -1,0 +1,7 @@
+//! Clients: those of this repository, the page, and those of others.
+
+mod conformance;
+mod javascript;
+mod page;
+mod python;
+mod stock;

@@ -1,0 +1,6 @@
+//! Several servers, one feed.
+
+mod join;
+mod relay;
+mod replicas;
+mod servers;
