@@ -12,7 +12,7 @@ use crate::words::topic::TopicError;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Classified {
     pub class: MessageClass,
-    /// Name of the rule that decided.
+    /// Name of the rule that decided; None also for data without a problem, which nobody asks about.
     pub rule: Option<Arc<str>>,
     /// The answer to send.
     pub reply: Option<String>,

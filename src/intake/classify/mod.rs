@@ -244,8 +244,7 @@ impl Classifier {
         }
         let Some(index) = index else { return self.judge_unknown(message, found) };
         let rule = &self.rules.list[index];
-        let name = self.rule_names[index].clone();
-        let mut classified = Classified { rule: Some(name), gap, ..Classified::of(rule.class) };
+        let mut classified = Classified { gap, ..Classified::of(rule.class) };
         match &rule.topic {
             _ if rule.class.is_state() => match self.read_status((rule, index), &view) {
                 Ok(status) => classified.status = Some(status.into()),
@@ -262,6 +261,9 @@ impl Classifier {
         let bind = rule.bind.as_ref().map(|bind| self.read_bind(bind, &view));
         if bind == Some(None) {
             classified.problem = Some(Unnamed::NoKey);
+        }
+        if classified.class != MessageClass::Data || classified.problem.is_some() {
+            classified.rule = Some(self.rule_names[index].clone());
         }
         let mut free = String::new();
         let unbind = rule.unbind.as_ref().is_some_and(|key| write_key(key, &view, &mut free)).then_some(free);
