@@ -18,6 +18,7 @@ use crate::edge::admin_key::AdminKey;
 use crate::edge::settings::Settings as EdgeSettings;
 use crate::identity::tables::AuthTables;
 use crate::identity::token_gatekeeper;
+use crate::intake::message_file::EXAMPLE;
 use crate::intake::upstream::Upstream;
 use crate::profile::downstream::Dialect;
 use crate::profile::{Profile, check as check_profile};
@@ -60,7 +61,10 @@ pub fn check(path: &Path, environment: Vec<(OsString, OsString)>) -> Result<Chec
             None => String::new(),
         };
         let messages = check_messages(&profile, path)?;
-        return valid(format!("a valid profile, `{}`{messages}{conversation}", profile.name));
+        let warning = messages.is_none().then(|| without_messages(path));
+        let messages = messages.unwrap_or_default();
+        let checked = valid(format!("a valid profile, `{}`{messages}{conversation}", profile.name))?;
+        return Ok(Checked { warning: warning.flatten(), ..checked });
     }
     let sources = ConfigSources { file: None, variables: environment, flags: Vec::new() };
     let effective = config::load_text(Some(&File { path, text: &text }), &sources)?;
@@ -77,11 +81,23 @@ fn check_conversation(dialect: &Dialect, profile: &Path) -> Result<String, AppEr
     Ok(format!(", steps of its conversation: {steps}"))
 }
 
-/// The same with the feed's messages beside the profile.
-fn check_messages(profile: &Profile, path: &Path) -> Result<String, AppError> {
-    let Some((text, origin)) = beside(path, "messages.jsonl")? else { return Ok(String::new()) };
+/// The same with the feed's messages beside the profile; none if there are none.
+fn check_messages(profile: &Profile, path: &Path) -> Result<Option<String>, AppError> {
+    let Some((text, origin)) = beside(path, "messages.jsonl")? else { return Ok(None) };
     let steps = profile.check_messages(&text, &origin)?;
-    Ok(format!(", messages: {steps}"))
+    Ok(Some(format!(", messages: {steps}")))
+}
+
+/// A profile is only as good as what it makes of messages. Nothing is beside a pipe.
+fn without_messages(profile: &Path) -> Option<String> {
+    let path = profile.with_extension("messages.jsonl");
+    profile.is_file().then(|| {
+        format!(
+            "expected messages of the feed in `{}`, found no such file, so what the rules make of them was not \
+             checked; write a line for each kind of message, such as `{EXAMPLE}`",
+            path.display()
+        )
+    })
 }
 
 /// A file beside the profile, with its name as shown, if there is one.

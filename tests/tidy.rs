@@ -25,6 +25,7 @@ const ROOM_FLOORS: &[(&str, &[&[&str]])] = &[
     (
         "intake",
         &[
+            &["misfit"],
             &["time", "update", "probe_counts", "feed_health", "item_status"],
             &["assemble", "arbitrate", "oddity_log"],
             &["classify", "cursor"],

@@ -20,10 +20,12 @@ use serde_json::value::RawValue;
 
 use crate::bus::retention::Retention;
 use crate::bus::topic_status::TopicStatus;
+use crate::json::pointer_to;
 use crate::profile::Profile;
 use crate::profile::placeholders::Context;
 use crate::profile::rule::MessageClass;
 use crate::profile::rules::numbers::GapRemedy;
+use crate::profile::rules::treatment::RuleSite;
 use crate::profile::secrets::Secrets;
 use crate::profile::section::ProfileError;
 use crate::profile::step_file::{message_text, run_steps};
@@ -54,6 +56,9 @@ struct MessageStep {
     refused: Option<Vec<String>>,
 }
 
+/// A step, for whoever writes the first one.
+pub(crate) const EXAMPLE: &str = r#"{"gets":{"s":"A"},"class":"data","topics":["A"]}"#;
+
 /// A connection to a feed that a file stands for.
 struct ToldFeed<'p> {
     subscribe: Option<Arc<Subscribe>>,
@@ -76,8 +81,11 @@ struct ToldResult {
     refused: Vec<String>,
 }
 
-/// Finds what an assembler cannot use.
-struct OddityFinder<'a>(&'a mut Option<String>);
+/// Finds what an assembler cannot use of an update.
+struct OddityFinder<'a> {
+    update: &'a Update<'a>,
+    problem: &'a mut Option<String>,
+}
 
 /// Watches a message on its way.
 struct MessageWatch<'a> {
@@ -90,8 +98,7 @@ impl Profile {
     /// Runs a file of messages; gives the number of its steps.
     pub fn check_messages(&self, text: &str, origin: &str) -> Result<usize, ProfileError> {
         let mut feed = ToldFeed::new(self, &[]);
-        let example = r#"{"gets":{"s":"A"},"class":"data","topics":["A"]}"#;
-        run_steps((text, origin), example, |step: &MessageStep| feed.take(step))
+        run_steps((text, origin), EXAMPLE, |step: &MessageStep| feed.take(step))
     }
 }
 
@@ -168,7 +175,8 @@ impl Onlooker for MessageWatch<'_> {
             self.result.snapshots.push(update.topic.to_string());
         }
         self.subscriptions.updated(update.topic);
-        self.assembler.take(update, Release::InOrder, &mut OddityFinder(&mut self.result.problem));
+        let problem = &mut self.result.problem;
+        self.assembler.take(update, Release::InOrder, &mut OddityFinder { update, problem });
     }
 
     fn classified(&mut self, classified: &Classified, message: &FeedMessage<'_>) {
@@ -194,13 +202,21 @@ impl UpdateSink for OddityFinder<'_> {
 
     fn remedy(&mut self, _: &str, _: GapRemedy) {}
 
-    fn oddity(&mut self, topic: &str, oddity: Oddity, _: Stamp) {
+    fn oddity(&mut self, _: &str, oddity: Oddity, _: Stamp) {
+        let Update { message, element, treatment, .. } = self.update;
         let problem = match oddity {
-            Oddity::Malformed => "does not match `book` or `merge` of the rule",
-            Oddity::WrongChecksum => "has another checksum than the folded book",
+            Oddity::Malformed(misfit) => {
+                let text = std::str::from_utf8(message).unwrap_or_default();
+                let misfit = misfit.in_message(&pointer_to(text, element).unwrap_or_default());
+                format!("{misfit}, or let its `when` leave such messages out")
+            }
+            Oddity::WrongChecksum => "expected the checksum of the folded book, found another; \
+                 correct `book.checksum` or `book.depth` of the rule, or the message"
+                .to_string(),
             Oddity::Old | Oddity::Restart | Oddity::NoSnapshot { .. } | Oddity::TooLarge => return,
         };
-        *self.0 = Some(format!("the message of `{topic}` {problem}"));
+        let RuleSite { name, line } = &treatment.rule;
+        *self.problem = Some(format!("`[on.{name}]`, line {line} of the profile: {problem}"));
     }
 }
 
@@ -320,5 +336,46 @@ mod tests {
         let granted =
             "{\"items\":[\"A\"],\"sends\":[\"+A\"]}\n{\"gets\":{\"ok\":\"A\"},\"class\":\"ack\",\"granted\":[\"A\"]}";
         assert_eq!(profile.check_messages(granted, "t"), Ok(2));
+    }
+
+    #[test]
+    fn a_message_that_cannot_be_folded_is_shown_with_its_rule_its_place_and_the_remedy() {
+        let profile = check(
+            "profile = 1\nname = \"t\"\n\n[on.book]\nwhen = ['/b exists']\ntopic = \"book\"\nmode = \"book\"\n\
+             snapshot_when = ['/whole exists']\nbook = { sides = [\"./b/bids\", \"./b/asks\"], price = 0, size = 1 }\n\n\
+             [on.rows]\ntopic = \"rows\"\neach = \"/r/*\"\nmode = \"merge\"\nsnapshot_when = ['/whole exists']\n\
+             merge = { at = \"./data\", key = \"id\" }\n",
+            "t",
+        )
+        .expect("a valid profile");
+        let book = "`[on.book]`, line 4 of the profile: expected ";
+        let rows = "`[on.rows]`, line 11 of the profile: expected ";
+        for (message, rule, misfit, key) in [
+            (r#"{"whole":1,"b":{"bids":[]}}"#, book, "a list of levels at `/b/asks`, found nothing", "book.sides"),
+            (
+                r#"{"whole":1,"b":{"bids":[],"asks":7}}"#,
+                book,
+                "a list of levels at `/b/asks`, found a number",
+                "book.sides",
+            ),
+            (
+                r#"{"whole":1,"b":{"bids":[["1","2"],["x","2"]],"asks":[]}}"#,
+                book,
+                "a number at `/b/bids/1/0`, found a string",
+                "book.price",
+            ),
+            (r#"{"whole":1,"r":[{}]}"#, rows, "a value to merge at `/r/0/data`, found nothing", "merge.at"),
+            (
+                r#"{"whole":1,"r":[{"data":[]},{"data":[{"id":1},{"n":2}]}]}"#,
+                rows,
+                "a part of the row's key at `/r/1/data/1/id`, found nothing",
+                "merge.key",
+            ),
+        ] {
+            let error = profile.check_messages(&format!(r#"{{"gets":{message},"class":"data"}}"#), "t.messages.jsonl");
+            let error = error.expect_err(message).to_string();
+            let remedy = format!("; correct `{key}` of the rule, or let its `when` leave such messages out");
+            assert!(error.ends_with(&format!("{rule}{misfit}{remedy}")), "{error}");
+        }
     }
 }

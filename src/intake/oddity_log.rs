@@ -16,6 +16,8 @@ pub(super) struct OddityLog {
     /// Changes of the newest of these.
     changes: u64,
     malformed: NameLog,
+    /// The newest of these.
+    misfit: String,
     too_large: NameLog,
     wrong_checksum: NameLog,
     unanswered: NameLog,
@@ -44,6 +46,7 @@ impl OddityLog {
             no_snapshot: NameLog::default(),
             changes: 0,
             malformed: NameLog::default(),
+            misfit: String::new(),
             too_large: NameLog::default(),
             wrong_checksum: NameLog::default(),
             unanswered: NameLog::default(),
@@ -71,8 +74,9 @@ impl OddityLog {
                 counts.trouble(format!("`{topic}`: 0 snapshots, {changes} changes"));
                 (&mut self.no_snapshot, Some(&meters.no_snapshot))
             }
-            Oddity::Malformed => {
-                counts.trouble(format!("`{topic}`: not folded: it does not match the profile's rule"));
+            Oddity::Malformed(misfit) => {
+                counts.trouble(format!("`{topic}`: not folded: {misfit}"));
+                self.misfit = misfit.to_string();
                 (&mut self.malformed, Some(&meters.malformed))
             }
             Oddity::TooLarge => (&mut self.too_large, Some(&meters.too_large)),
@@ -136,7 +140,8 @@ impl OddityLog {
         if let Some((topics, count)) = self.malformed.line(now) {
             tracing::warn!(
                 count,
-                "upstream: not folded, because messages do not match `book` or `merge` of the profile: {topics}"
+                "upstream: not folded, because messages do not fit the profile: {topics}: {}",
+                self.misfit
             );
         }
         if let Some((topics, count)) = self.wrong_checksum.line(now) {

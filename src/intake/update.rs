@@ -9,6 +9,8 @@ use crate::profile::rules::treatment::Treatment;
 use crate::protocol::encoding::{Payload, PayloadKind};
 use crate::words::stamp::Stamp;
 
+use crate::intake::misfit::Misfit;
+
 /// Identifies one connection for as long as the process runs; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u32);
@@ -77,7 +79,7 @@ pub trait UpdateSink {
 }
 
 /// An oddity of a topic's messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Oddity {
     /// A message was dropped, because its number is older than the newest.
     Old,
@@ -85,8 +87,9 @@ pub enum Oddity {
     Restart,
     /// This many deltas arrived without a snapshot to apply them to.
     NoSnapshot { changes: u64 },
-    /// A snapshot or delta does not match the profile, so that clients that join receive no whole value.
-    Malformed,
+    /// A snapshot or delta does not match the profile, so that clients that join receive no whole value. Boxed, since it
+    /// is rare.
+    Malformed(Box<Misfit>),
     /// A whole value became too large to keep.
     TooLarge,
     /// The feed's checksum is not that of the whole value.

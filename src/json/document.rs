@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::LazyLock;
 
-use crate::json::{Each, FoundElement, FoundTokens, Pointer, Pointers};
+use crate::json::{Each, FoundElement, FoundTokens, Pointer, Pointers, decode_string};
 
 /// A JSON text, and an element of it.
 #[derive(Clone, Debug)]
@@ -37,6 +37,27 @@ pub fn list_parts<'p>(token: &str, parts: &'p mut Vec<FoundElement>) -> &'p [Fou
     parts.clear();
     EVERY.locate(token, parts);
     parts
+}
+
+/// The pointer to the value at this range of a JSON text; none if no value is there.
+pub fn pointer_to(text: &str, range: &Range<usize>) -> Option<String> {
+    let start = text.len() - text.trim_ascii_start().len();
+    let (mut place, mut value) = (String::new(), start..text.trim_ascii_end().len());
+    let mut parts = Vec::new();
+    while value != *range {
+        let inside = list_parts(text.get(value.clone())?, &mut parts);
+        let begin = value.start;
+        let whole = |part: &Range<usize>| begin + part.start..begin + part.end;
+        let holds =
+            |part: &FoundElement| whole(&part.range).start <= range.start && range.end <= whole(&part.range).end;
+        let index = inside.iter().position(holds)?;
+        let part = &inside[index];
+        let key = part.key.as_ref().and_then(|key| decode_string(text.get(whole(key))?));
+        place.push('/');
+        place.push_str(&key.map_or(index.to_string(), |key| key.replace('~', "~0").replace('/', "~1")));
+        value = whole(&part.range);
+    }
+    Some(place)
 }
 
 /// Pointers into a document: `/a` into the whole text, `./a` into the element.
@@ -83,6 +104,11 @@ impl PointerSet {
         self.texts.push(text.to_string());
         self.slots.push(slot);
         Ok(PointerSite(self.slots.len() - 1))
+    }
+
+    /// A pointer, as it was added.
+    pub fn text(&self, PointerSite(place): PointerSite) -> &str {
+        self.texts.get(place).map_or("", String::as_str)
     }
 
     /// A pointer that starts outside the element.

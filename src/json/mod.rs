@@ -9,7 +9,7 @@ use std::fmt;
 use std::ops::Range;
 
 pub use depth::is_too_deep;
-pub use document::{Document, Match, Matches, PointerSet, PointerSite, list_parts};
+pub use document::{Document, Match, Matches, PointerSet, PointerSite, list_parts, pointer_to};
 pub use pointer_error::PointerError;
 use scan::Scan;
 use tree::SearchNode;

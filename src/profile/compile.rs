@@ -10,7 +10,7 @@ use crate::profile::mode::read_mode;
 use crate::profile::optional;
 use crate::profile::rule::{Bind, ConnectionSequenceRule, Field, MessageClass, Naming, NumberFields, Rule, Rules};
 use crate::profile::rules::numbers::{Continuity, GapRemedy, SequenceRule};
-use crate::profile::rules::treatment::Treatment;
+use crate::profile::rules::treatment::{RuleSite, Treatment};
 use crate::profile::rules::venue_time::{TimeUnit, VenueTime};
 use crate::profile::section::{ProfileEntry, ProfileError, ProfileSection, did_you_mean, one_of};
 use crate::profile::template::{Aliases, Template};
@@ -221,6 +221,7 @@ fn read_data(
     let (sequence, numbers) = sequence.unzip();
     rule.numbers = numbers.unwrap_or_default();
     rule.treatment = Treatment {
+        rule: RuleSite { name: rule.name.as_str().into(), line: section.line() },
         mode: read_mode(section)?,
         sequence,
         emit_element: read_emit(section, rule.each.is_some())?,

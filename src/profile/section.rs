@@ -37,9 +37,14 @@ pub(crate) struct ProfileSource<'a> {
 
 impl ProfileSource<'_> {
     pub(crate) fn error(&self, span: Range<usize>, key: &str, problem: impl Display) -> ProfileError {
-        let before = self.text.get(..span.start).unwrap_or(self.text);
-        let line = 1 + before.bytes().filter(|&byte| byte == b'\n').count();
-        ProfileError { origin: self.origin.to_string(), line, key: key.to_string(), problem: problem.to_string() }
+        let (line, problem) = (self.line(span.start), problem.to_string());
+        ProfileError { origin: self.origin.to_string(), line, key: key.to_string(), problem }
+    }
+
+    /// The line of a byte, from 1.
+    fn line(&self, at: usize) -> usize {
+        let before = self.text.get(..at).unwrap_or(self.text);
+        1 + before.bytes().filter(|&byte| byte == b'\n').count()
     }
 }
 
@@ -91,6 +96,11 @@ impl<'a> ProfileSection<'a> {
     /// An error about the section as a whole, reported under one of its keys.
     pub(crate) fn error(&self, key: &str, problem: impl Display) -> ProfileError {
         self.source.error(self.span.clone(), &self.path_to(key), problem)
+    }
+
+    /// The line at which it begins, from 1.
+    pub(crate) fn line(&self) -> usize {
+        self.source.line(self.span.start)
     }
 
     fn path_to(&self, key: &str) -> String {

@@ -113,11 +113,29 @@ fn a_broken_line_of_a_recording_is_reported_with_its_number_and_the_expected_for
     check_refusal(&["check", text(&empty)], WRONG, &["expected at least one line with `\"dir\":\"in\"`"]);
 }
 
+const GENERIC: &str = include_str!("../../src/profile/built_in/generic.toml");
+
+#[test]
+fn check_warns_of_a_profile_without_messages_of_its_feed() {
+    let profile = file("bare.toml", GENERIC);
+    let messages = profile.with_extension("messages.jsonl");
+    let _ = std::fs::remove_file(&messages);
+    let warned = |stderr: &str| {
+        let part = format!("warning: expected messages of the feed in `{}`, found no such file", text(&messages));
+        stderr.contains(&part) && stderr.contains(r#"such as `{"gets":{"s":"A"},"class":"data","topics":["A"]}`"#)
+    };
+    let (status, _, stderr) = run(&["check", text(&profile)], &[]);
+    assert!(status.success() && warned(&stderr), "{stderr}");
+    std::fs::write(&messages, r#"{"items":["x"],"sends":["x"]}"#).expect("a writable folder");
+    let (_, _, stderr) = run(&["check", text(&profile)], &[]);
+    assert!(!warned(&stderr), "{stderr}");
+}
+
 #[test]
 fn check_describes_a_valid_file() {
     for (name, content, part) in [
         ("right.toml", "[slow]\nreplay_max = '2s'\n[simulate]\n", "a valid configuration, settings: 1"),
-        ("right.profile.toml", include_str!("../../src/profile/built_in/generic.toml"), "a valid profile, `generic`"),
+        ("right.profile.toml", GENERIC, "a valid profile, `generic`"),
         (
             "right.jsonl",
             "{\"t_ns\":0,\"dir\":\"in\",\"data\":\"{}\"}\n{\"t_ns\":2500000000,\"dir\":\"in\",\"data\":\"{}\"}\n",

@@ -3,6 +3,7 @@
 //! A new level replaces the level of its price; the profile's `remove` tells which level is removed. A message is
 //! applied as a whole before the sides are cut to their depth.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::ops::Range;
 
@@ -151,7 +152,10 @@ fn each_level(
     let levels = match Type::of(list) {
         Type::Array => list_parts(list, levels),
         Type::Object => &[],
-        Type::Bool | Type::Null | Type::Number | Type::String => return Err(Unfit::Malformed),
+        Type::Bool | Type::Null | Type::Number | Type::String => {
+            let key = if side.is_some() { "book.sides" } else { "book.changes" };
+            return Err(Unfit::at("", key, "a list of levels", Some(list)));
+        }
     };
     // Bounds the excess that is cut at the end.
     if levels.len() > 2 * LEVELS_MAX {
@@ -162,39 +166,64 @@ fn each_level(
         Some(first) => !list.get(first.range.clone()).is_some_and(nested),
         None => Type::of(list) == Type::Object,
     };
-    let (alone, levels) = if alone { (Some(list), &[][..]) } else { (None, levels) };
-    let inner = levels.iter().filter_map(|level| list.get(level.range.clone()));
-    for text in alone.into_iter().chain(inner) {
-        let document = Document::whole(text);
-        form.places.locate(&document, matches);
-        let find = |place: &FirstOf| place.get(&form.places, &document, matches).ok_or(Unfit::Malformed);
-        let number = |place| Decimal::parse(find(place)?.token).ok_or(Unfit::Malformed);
-        let price = find(&form.price)?;
-        number(&form.price)?;
-        let gone = number(&form.gone)?.is_zero();
-        let side = match &form.side {
-            None => side.ok_or(Unfit::Malformed)?,
-            Some(SideMark::Sign { place }) => match number(place)?.sign() {
-                1 => Side::Bid,
-                -1 => Side::Ask,
-                _ => return Err(Unfit::Malformed),
-            },
-            Some(SideMark::Word { place, bid, ask }) => {
-                let token = find(place)?.token;
-                match &*decode_string(token).unwrap_or(token.into()) {
-                    word if word == bid => Side::Bid,
-                    word if word == ask => Side::Ask,
-                    _ => return Err(Unfit::Malformed),
-                }
-            }
-        };
-        let level = match &form.written {
-            None => Level::new(text, price.range, form.dropped, parts),
-            Some(written) => Level::written(written, price.token, find(&form.size)?.token),
-        };
-        take(side, gone, level.ok_or(Unfit::Malformed)?);
+    if alone {
+        let (side, gone, level) = read_level(form, (list, side), matches, parts)?;
+        take(side, gone, level);
+        return Ok(());
+    }
+    for (index, level) in levels.iter().enumerate() {
+        let Some(text) = list.get(level.range.clone()) else { continue };
+        let read = read_level(form, (text, side), matches, parts);
+        let (side, gone, level) = read.map_err(|unfit| unfit.below(&format!("/{index}")))?;
+        take(side, gone, level);
     }
     Ok(())
+}
+
+/// A level, its side, and whether it is gone.
+fn read_level(
+    form: &LevelForm,
+    (text, side): (&str, Option<Side>),
+    matches: &mut Matches,
+    parts: &mut Vec<FoundElement>,
+) -> Result<(Side, bool, Level), Unfit> {
+    let document = Document::whole(text);
+    form.places.locate(&document, matches);
+    let unlike = |place: &FirstOf, key, expected: Cow<'static, str>| {
+        let found = place.get(&form.places, &document, matches).map(|found| found.token);
+        Unfit::at(place.text(&form.places).trim_start_matches('.'), key, expected, found)
+    };
+    let number = |place: &FirstOf, key| {
+        let found = place.get(&form.places, &document, matches);
+        let parsed = found.and_then(|found| Some((Decimal::parse(found.token)?, found)));
+        parsed.ok_or_else(|| unlike(place, key, "a number".into()))
+    };
+    let (_, price) = number(&form.price, "book.price")?;
+    let is_size = form.gone.text(&form.places) == form.size.text(&form.places);
+    let gone_key = if is_size { "book.size" } else { "book.remove" };
+    let gone = number(&form.gone, gone_key)?.0.is_zero();
+    let marked = match &form.side {
+        None => side,
+        Some(SideMark::Sign { place }) => match number(place, "book.sign")?.0.sign() {
+            1 => Some(Side::Bid),
+            -1 => Some(Side::Ask),
+            _ => return Err(unlike(place, "book.sign", "a number other than 0".into())),
+        },
+        Some(SideMark::Word { place, bid, ask }) => {
+            let token = place.get(&form.places, &document, matches).map_or("", |found| found.token);
+            match &*decode_string(token).unwrap_or(token.into()) {
+                word if word == bid => Some(Side::Bid),
+                word if word == ask => Some(Side::Ask),
+                _ => return Err(unlike(place, "book.side", format!("`{bid}` or `{ask}`").into())),
+            }
+        }
+    };
+    let level = match &form.written {
+        None => Level::new(text, price.range, form.dropped, parts),
+        Some(written) => Level::written(written, price.token, number(&form.size, "book.size")?.1.token),
+    };
+    let read = marked.zip(level).map(|(side, level)| (side, gone, level));
+    read.ok_or_else(|| Unfit::at("", "book", "a level", Some(text)))
 }
 
 impl Level {

@@ -32,7 +32,8 @@ pub(super) fn check(
     let Some(found) = rule.at.get(places, document, matches) else { return Ok(()) };
     let form = parts.sides.as_ref().map(|(_, form)| form).or(parts.changes.as_ref().map(|(_, form)| form));
     let (Some(named), Some(form)) = (read_number(found.token.trim_matches('"')).and_then(bits), form) else {
-        return Err(Unfit::Malformed);
+        let expected = "a whole number of 32 bits";
+        return Err(Unfit::at(rule.at.text(places), "book.checksum.at", expected, Some(found.token)));
     };
     // With some venues 0 stands for none.
     if named == 0 || sum(rule, form, book, scratch)? == named { Ok(()) } else { Err(Unfit::WrongChecksum) }
@@ -50,7 +51,8 @@ fn sum(rule: &ChecksumRule, form: &LevelForm, book: &BookState, scratch: &mut Ch
         let document = Document::whole(level.text());
         form.places.locate(&document, matches);
         for place in [&form.price, &form.size] {
-            let token = place.get(&form.places, &document, matches).ok_or(Unfit::Malformed)?.token;
+            let found = place.get(&form.places, &document, matches);
+            let token = found.ok_or_else(|| Unfit::at("", "book", "levels of one form", None))?.token;
             if !text.is_empty() {
                 text.push_str(&rule.join);
             }

@@ -14,6 +14,7 @@ use crate::protocol::encoding::PayloadKind;
 use crate::words::stamp::Stamp;
 
 use crate::intake::assemble::sequence::{GapVerdict, Sequence, proves};
+use crate::intake::misfit::{Misfit, in_words};
 use crate::intake::update::{Generation, Oddity, Release, Update, UpdateSink};
 
 /// 10 s: a snapshot that does not fit by then is asked for again, and reported as missing.
@@ -50,6 +51,12 @@ struct HeldDelta {
     numbers: Numbers,
     received: Stamp,
     release: Release,
+}
+
+/// A message lacks the number that tells its place.
+fn without_number(expected: &'static str) -> Oddity {
+    let (place, found) = (String::new(), in_words(None));
+    Oddity::Malformed(Box::new(Misfit { key: "seq", expected: expected.into(), place, found }))
 }
 
 impl Default for Join {
@@ -95,7 +102,7 @@ impl Join {
             return self.snapshot(update, release, out, pass);
         }
         let (Some(rule), Some(numbers)) = (update.treatment.sequence, update.numbers) else {
-            return out.oddity(update.topic, Oddity::Malformed, update.received);
+            return out.oddity(update.topic, without_number("a number to join by"), update.received);
         };
         let generation = match release {
             Release::Of(generation) => Some(generation),
@@ -186,7 +193,7 @@ impl Join {
 
     fn snapshot(&mut self, update: &Update<'_>, release: Release, out: &mut dyn UpdateSink, pass: &mut Pass<'_>) {
         let Some(number) = update.numbers.and_then(|numbers| numbers.last) else {
-            return out.oddity(update.topic, Oddity::Malformed, update.received);
+            return out.oddity(update.topic, without_number("the number of the snapshot"), update.received);
         };
         // One that was asked for twice.
         if !matches!(self.state, JoinState::Waiting) {

@@ -37,11 +37,11 @@ impl MergedObject {
 
     fn take(&mut self, token: &str, parts: &mut Vec<FoundElement>, null_removes: bool) -> Result<(), Unfit> {
         if Type::of(token) != Type::Object {
-            return Err(Unfit::Malformed);
+            return Err(Unfit::at("", "merge.at", "an object", Some(token)));
         }
         for part in list_parts(token, parts) {
-            let key = part.key.clone().and_then(|key| token.get(key)).ok_or(Unfit::Malformed)?;
-            let value = token.get(part.range.clone()).ok_or(Unfit::Malformed)?;
+            let parts = part.key.clone().and_then(|key| Some((token.get(key)?, token.get(part.range.clone())?)));
+            let (key, value) = parts.ok_or_else(|| Unfit::at("", "merge.at", "an object", Some(token)))?;
             let known = self.members.iter().position(|member| same_key(&member.key, key));
             match (known, null_removes && Type::of(value) == Type::Null) {
                 (Some(place), true) => {
@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn what_is_no_object_or_too_wide_is_refused() {
         for token in ["[1]", "1", "\"{}\"", "null"] {
-            assert_eq!(merged(&[token]), Err(Unfit::Malformed), "{token}");
+            assert_eq!(merged(&[token]), Err(Unfit::at("", "merge.at", "an object", Some(token))), "{token}");
         }
         let wide = |count: usize| {
             let members: Vec<String> = (0..count).map(|n| format!("\"{n}\":{n}")).collect();

@@ -79,5 +79,5 @@ fn a_book_without_a_snapshot_is_reported_and_requested() {
 fn a_snapshot_that_does_not_match_the_profile_is_reported() {
     let texts = ["{\"snapshot\":1,\"bids\":[]}", "{\"b\":[[\"1\",\"1\"]]}"].map(String::from);
     let lines = assembled(&treatment(BOOK), &texts, 100);
-    assert_eq!(count(&lines, "odd: Malformed"), 1, "{lines:?}");
+    assert_eq!(count(&lines, "odd: expected a list of levels at `./b`, found nothing"), 1, "{lines:?}");
 }

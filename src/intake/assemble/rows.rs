@@ -37,10 +37,14 @@ impl RowTable {
         let mut rows = Vec::new();
         match Type::of(token) {
             Type::Array => rows.extend(list_parts(token, parts).iter().filter_map(|row| token.get(row.range.clone()))),
-            Type::Object => rows.push(token),
-            Type::Bool | Type::Null | Type::Number | Type::String => return Err(Unfit::Malformed),
+            Type::Object => return self.take_row(rule, token, gone, parts),
+            Type::Bool | Type::Null | Type::Number | Type::String => {
+                return Err(Unfit::at("", "merge.at", "a row, or a list of rows", Some(token)));
+            }
         }
-        rows.into_iter().try_for_each(|row| self.take_row(rule, row, gone, parts))
+        rows.into_iter().enumerate().try_for_each(|(index, row)| {
+            self.take_row(rule, row, gone, parts).map_err(|unfit| unfit.below(&format!("/{index}")))
+        })
     }
 
     fn take_row(
@@ -51,8 +55,11 @@ impl RowTable {
         parts: &mut Vec<FoundElement>,
     ) -> Result<(), Unfit> {
         let row = MergedObject::begin(token, parts)?;
-        let values = rule.key.iter().map(|member| row.value(member));
-        let key = values.collect::<Option<Vec<&str>>>().ok_or(Unfit::Malformed)?.join(",");
+        let value = |member: &String| {
+            let place = || format!("/{}", member.replace('~', "~0").replace('/', "~1"));
+            row.value(member).ok_or_else(|| Unfit::at(&place(), "merge.key", "a part of the row's key", None))
+        };
+        let key = rule.key.iter().map(value).collect::<Result<Vec<&str>, Unfit>>()?.join(",");
         let says_gone = rule.removed.as_ref().is_some_and(|removed| match &removed.place {
             RowPlace::Member(member) => row.value(member).is_some_and(|value| is_same(value, &removed.value)),
             RowPlace::Message(_) => false,
@@ -166,8 +173,14 @@ mod tests {
     #[test]
     fn rows_without_a_key_are_refused() {
         let by_id = rule(&["id"], None);
-        for rows in [r#"[{"size":1}]"#, "[1]", "7", r#""x""#] {
-            assert_eq!(folded(&by_id, &[(rows, false)]), Err(Unfit::Malformed), "{rows}");
+        for (rows, unfit) in [
+            (r#"[{"id":1},{"size":1}]"#, Unfit::at("/1/id", "merge.key", "a part of the row's key", None)),
+            (r#"{"size":1}"#, Unfit::at("/id", "merge.key", "a part of the row's key", None)),
+            ("[1]", Unfit::at("/0", "merge.at", "an object", Some("1"))),
+            ("7", Unfit::at("", "merge.at", "a row, or a list of rows", Some("7"))),
+            (r#""x""#, Unfit::at("", "merge.at", "a row, or a list of rows", Some(r#""x""#))),
+        ] {
+            assert_eq!(folded(&by_id, &[(rows, false)]), Err(unfit), "{rows}");
         }
     }
 }

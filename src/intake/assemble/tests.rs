@@ -43,7 +43,10 @@ impl UpdateSink for AssemblerLines {
     }
 
     fn oddity(&mut self, topic: &str, oddity: Oddity, _: Stamp) {
-        self.0.push(format!("{topic} odd: {oddity:?}"));
+        self.0.push(match oddity {
+            Oddity::Malformed(misfit) => format!("{topic} odd: {misfit}"),
+            other => format!("{topic} odd: {other:?}"),
+        });
     }
 }
 
@@ -202,7 +205,9 @@ fn levels_with_an_id_are_folded_from_insert_update_and_delete() {
         &treatment(by_id),
         &[r#"{"table":"snapshot","data":[{"id":1,"side":"Buy"}]}"#, r#"{"action":"update","data":[{"id":1}]}"#],
     );
-    assert!(unfit.contains(&"t odd: Malformed".to_string()), "{unfit:?}");
+    let expected =
+        "t odd: expected a part of the row's key at `./data/0/side`, found nothing; correct `merge.key` of the rule";
+    assert!(unfit.contains(&expected.to_string()), "{unfit:?}");
 }
 
 const TICKER: &str = r#"
@@ -388,7 +393,9 @@ fn a_wrong_checksum_is_a_gap_and_the_book_is_requested_again() {
         assert_eq!(shown[5..7], [format!("{wrong} change"), format!("{right} change")]);
         assert!(shown[8].contains(" change to "), "the next snapshot begins anew: {lines:?}");
         let malformed = assembled(&treatment, &[&snapshot, r#"{"b":[],"c":"x"}"#]);
-        assert_eq!(malformed[1], "t odd: Malformed");
+        let expected =
+            "expected a whole number of 32 bits at `./c`, found a string; correct `book.checksum.at` of the rule";
+        assert_eq!(malformed[1], format!("t odd: {expected}"));
         let from_the_start =
             assembled(&treatment, &[&snapshot.replace(&signed.to_string(), &(signed ^ 1).to_string())]);
         assert_eq!(from_the_start[..3], ["t odd: WrongChecksum", "t gap checksum None", "t Resubscribe"]);
@@ -400,20 +407,21 @@ fn a_malformed_change_ends_the_fold_until_the_next_snapshot() {
     let mode = format!("{BOOK}\ndelta_limit = {{ count = 1 }}");
     let snapshot = r#"{"snapshot":1,"b":[["10","1"]],"a":[]}"#;
     let right = r#"{"b":[["9","1"]]}"#;
-    for wrong in [
-        r#"{"b":5}"#,
-        r#"{"b":{}}"#,
-        r#"{"b":[["x","1"]]}"#,
-        r#"{"b":[["1",null]]}"#,
-        r#"{"b":[["1"]]}"#,
-        r#"{"b":[{"0":1}]}"#,
-        r#"{"x":1}"#,
-        "[]",
+    for (wrong, misfit) in [
+        (r#"{"b":5}"#, "a list of levels at `./b`, found a number; correct `book.sides`"),
+        (r#"{"b":{}}"#, "a number at `./b/0`, found nothing; correct `book.price`"),
+        (r#"{"b":[["x","1"]]}"#, "a number at `./b/0/0`, found a string; correct `book.price`"),
+        (r#"{"b":[["1","1"],["1",null]]}"#, "a number at `./b/1/1`, found null; correct `book.size`"),
+        (r#"{"b":[["1"]]}"#, "a number at `./b/0/1`, found nothing; correct `book.size`"),
+        (r#"{"b":[{"0":1}]}"#, "a number at `./b/0/1`, found nothing; correct `book.size`"),
+        (r#"{"x":1}"#, "a list of levels at `./b`, found nothing; correct `book.sides`"),
+        ("[]", "a list of levels at `./b`, found nothing; correct `book.sides`"),
     ] {
         let lines = assembled(&treatment(&mode), &[snapshot, right, wrong, right, wrong, snapshot, right]);
         let shown = lines.iter().map(|line| line.strip_prefix("t ").unwrap_or(line));
         let (odd, shown): (Vec<&str>, Vec<&str>) = shown.partition(|line| line.starts_with("odd: "));
-        assert_eq!(odd, ["odd: Malformed"], "{wrong}: what is not folded any more is not reported again");
+        let expected = format!("odd: expected {misfit} of the rule");
+        assert_eq!(odd, [expected], "{wrong}: what is not folded any more is not reported again");
         let whole = |line: &str| line.contains(" change to ");
         assert_eq!(shown.iter().filter(|line| **line == "Resubscribe").count(), 1, "{wrong}: {shown:?}");
         assert!(whole(shown[1]) && shown[2] == "Resubscribe", "{shown:?}");
@@ -422,7 +430,7 @@ fn a_malformed_change_ends_the_fold_until_the_next_snapshot() {
     }
     let ticker = assembled(&treatment(TICKER), &[r#"{"type":"snapshot","data":[1]}"#, r#"{"data":{"a":1}}"#]);
     assert!(ticker[1].ends_with(" start") && ticker[2].ends_with(" change"), "{ticker:?}");
-    assert_eq!(ticker[0], "t odd: Malformed");
+    assert_eq!(ticker[0], "t odd: expected an object at `./data`, found an array; correct `merge.at` of the rule");
 }
 
 #[test]

@@ -206,8 +206,9 @@ impl TopicState {
         if disposition == Disposition::Publish
             && let Err(unfit) = log.fold_in(changes, update, budget)
         {
+            let is_malformed = matches!(unfit, Unfit::Malformed(_));
             log.unfit(unfit, update, out);
-            if unfit == Unfit::Malformed {
+            if is_malformed {
                 log.request_snapshot(update, out);
             }
         }
@@ -258,7 +259,7 @@ impl OrphanDeltas {
 impl From<Unfit> for Oddity {
     fn from(unfit: Unfit) -> Oddity {
         match unfit {
-            Unfit::Malformed => Oddity::Malformed,
+            Unfit::Malformed(misfit) => Oddity::Malformed(misfit),
             Unfit::TooLarge => Oddity::TooLarge,
             Unfit::WrongChecksum => Oddity::WrongChecksum,
         }
@@ -268,8 +269,9 @@ impl From<Unfit> for Oddity {
 impl ChangeLog {
     /// An update could not be folded. With a wrong checksum something is missing, and what is kept is wrong.
     fn unfit(&mut self, unfit: Unfit, update: &Update<'_>, out: &mut dyn UpdateSink) {
+        let is_wrong = unfit == Unfit::WrongChecksum;
         out.oddity(update.topic, unfit.into(), update.received);
-        if unfit == Unfit::WrongChecksum {
+        if is_wrong {
             let gap = TopicStatus::Gap { reason: GapReason::Checksum, missed: None };
             out.status(update.topic, gap, update.received);
             self.request_snapshot(update, out);
@@ -286,7 +288,7 @@ impl ChangeLog {
     /// Begins to fold, if the snapshot matches the profile and there is room. Another snapshot would be no better.
     fn begin(&mut self, changes: &Changes, update: &Update<'_>, budget: &mut FoldBudget<'_>) -> Result<(), Unfit> {
         let Some(rule) = &changes.fold else { return Ok(()) };
-        let document = document(update).ok_or(Unfit::Malformed)?;
+        let document = document(update)?;
         let fold = Fold::begin(rule, &document, budget.scratch)?;
         self.fold = budget.admit(fold);
         Ok(())
@@ -295,7 +297,7 @@ impl ChangeLog {
     fn fold_in(&mut self, changes: &Changes, update: &Update<'_>, budget: &mut FoldBudget<'_>) -> Result<(), Unfit> {
         let (Some(rule), Some(fold)) = (&changes.fold, self.fold.take()) else { return Ok(()) };
         *budget.folded_bytes -= fold.bytes();
-        let document = document(update).ok_or(Unfit::Malformed)?;
+        let document = document(update)?;
         let fold = fold.change(rule, &document, budget.scratch)?;
         self.fold = budget.admit(fold);
         Ok(())
@@ -335,12 +337,13 @@ impl FoldBudget<'_> {
     }
 }
 
-/// The published text of an update, and its element in it. None: it is not JSON, so that nothing can be found in it.
-fn document<'a>(update: &Update<'a>) -> Option<Document<'a>> {
+/// The published text of an update, and its element in it. The error: it is not JSON, so that nothing can be found in it.
+fn document<'a>(update: &Update<'a>) -> Result<Document<'a>, Unfit> {
     let bytes = update.published();
     let element = if update.treatment.emit_element { 0..bytes.len() } else { update.element.clone() };
-    let text = std::str::from_utf8(bytes).ok().filter(|_| update.kind == PayloadKind::Json)?;
-    text.get(element.clone()).map(|_| Document { text, element })
+    let text = std::str::from_utf8(bytes).ok().filter(|_| update.kind == PayloadKind::Json);
+    let text = text.filter(|text| text.get(element.clone()).is_some());
+    text.map(|text| Document { text, element }).ok_or_else(Unfit::no_json)
 }
 
 /// Whether each message of a topic needs the one before it.

@@ -74,6 +74,11 @@ impl FirstOf {
     pub fn get<'a>(&self, places: &PointerSet, document: &Document<'a>, matches: &Matches) -> Option<Match<'a>> {
         self.0.iter().find_map(|place| places.get(document, matches, *place))
     }
+
+    /// The first of them.
+    pub fn text<'a>(&self, places: &'a PointerSet) -> &'a str {
+        self.0.first().map_or("", |place| places.text(*place))
+    }
 }
 
 impl FoldRule {

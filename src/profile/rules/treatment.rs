@@ -1,5 +1,6 @@
 //! Treatment of the updates that a rule finds: what clients that join need of them, and when their topic is stale.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::profile::rules::fold::FoldRule;
@@ -12,6 +13,7 @@ pub const TAIL_MAX: usize = 1000;
 /// Treatment of the updates that one rule finds.
 #[derive(Clone, Debug, Default)]
 pub struct Treatment {
+    pub rule: RuleSite,
     pub mode: Mode,
     pub sequence: Option<SequenceRule>,
     /// Publish the element instead of the whole message.
@@ -20,6 +22,14 @@ pub struct Treatment {
     pub wrap: bool,
     /// Where a message says when the venue has made it.
     pub time: Option<VenueTime>,
+}
+
+/// A rule as its author knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RuleSite {
+    pub name: Arc<str>,
+    /// Its line in the profile, from 1.
+    pub line: usize,
 }
 
 /// What a client that joins needs.
