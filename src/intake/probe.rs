@@ -31,6 +31,8 @@ pub struct ProbeReport {
     pub profile: String,
     /// The topic template, if it was guessed.
     pub guess: Option<String>,
+    /// The remedy, if messages look like changes.
+    pub changes: Option<String>,
     pub connects: u64,
     /// Duration of the look.
     pub seconds: f64,
@@ -118,6 +120,7 @@ pub async fn probe(
         url: upstream.shown_url(),
         profile,
         guess: upstream.guess().map(ToString::to_string),
+        changes: upstream.guess().and_then(|guess| Some(guess.changes.as_ref()?.to_string())),
         connects: counts.connects,
         seconds,
         classes: by_class.filter(|(_, count)| *count > 0).collect(),
@@ -148,6 +151,9 @@ impl fmt::Display for ProbeReport {
         writeln!(f, "profile   {}", self.profile)?;
         if let Some(guess) = &self.guess {
             writeln!(f, "topics    {guess}")?;
+        }
+        if let Some(changes) = &self.changes {
+            writeln!(f, "changes   {changes}")?;
         }
         writeln!(f, "seen      {:.1} s, {} connections, messages: {messages}", self.seconds, self.connects)?;
         for trouble in &self.troubles {
@@ -182,6 +188,7 @@ mod tests {
             url: "wss://h/ws".to_string(),
             profile: "generic".to_string(),
             guess: None,
+            changes: Some("fold them".to_string()),
             connects: 1,
             seconds: 2.0,
             classes: vec![("data", 30), ("ack", 1)],
@@ -192,6 +199,7 @@ mod tests {
         let expected = "\
 feed      wss://h/ws
 profile   generic
+changes   fold them
 seen      2.0 s, 1 connections, messages: 30 data, 1 ack
 trouble   closed
 

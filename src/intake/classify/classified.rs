@@ -6,6 +6,7 @@ use crate::intake::classify::binding::{BINDINGS_MAX, BOUND_BYTES_MAX, UNBOUND_MA
 use crate::json::{ELEMENTS_MAX, LEVELS_MAX, Pointer};
 use crate::profile::rule::MessageClass;
 use crate::profile::rules::numbers::GapRemedy;
+use crate::words::stamp::Stamp;
 use crate::words::topic::TopicError;
 
 /// The result for a message.
@@ -23,6 +24,13 @@ pub struct Classified {
     pub problem: Option<Unnamed>,
     /// Of the classes `Stale`, `Live` and `Gap`: the feed's report. Boxed, since few messages have one and all are moved.
     pub status: Option<Box<UpstreamStatus>>,
+}
+
+/// A message that has waited, and its class.
+pub struct WaitedMessage {
+    pub text: String,
+    pub received: Stamp,
+    pub classified: Classified,
 }
 
 /// A report of the feed about its own state.
@@ -50,6 +58,8 @@ pub struct ConnectionGap {
 pub enum Unnamed {
     #[error("expected a topic at `{pointer}`, found {found}")]
     NoTopic { pointer: String, found: &'static str },
+    #[error("expected a topic at `{pointer}`, found {found}, {doubt}")]
+    BadGuess { pointer: String, found: &'static str, doubt: Arc<str> },
     #[error("expected a valid topic from the rule's template: {0}")]
     Unusable(#[from] TopicError),
     #[error("expected a message that a rule matches, found another; add a rule, if necessary with `as = \"ignore\"`")]

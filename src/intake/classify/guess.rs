@@ -7,13 +7,15 @@
 //!  4. a string of any name in nearly all messages that has few values.
 //!
 //! Messages about the connection (acknowledgements, heartbeats, greetings) are left out. If nothing fits, everything is
-//! the topic `feed`. The guess is made once and logged, because it may be wrong.
+//! the topic `feed`. A guess is clear if it names a stream or an instrument, and nearly all messages; one that is not
+//! waits for more messages. It is made once and logged, because it may be wrong.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 
 use serde_json::Value;
 
+use crate::intake::classify::change_hint::ChangeHint;
 use crate::intake::classify::naming::make_topic;
 
 /// The topic of everything if nothing names topics.
@@ -51,6 +53,10 @@ const INSTRUMENTS: [&str; 20] = [
 /// 64 bytes: the longest name in 26 recorded feeds has 41; a longer string is text, not a name.
 const NAME_BYTES_MAX: usize = 64;
 const SEGMENTS_MAX: usize = 3;
+/// Percent of the messages that a clear guess names.
+const CLEAR_PERCENT: usize = 95;
+/// Names that the log shows.
+const NAMES_SHOWN: usize = 3;
 /// From the end of an array message: `[id, payload, "book-1000", "XBT/CHF"]`.
 const ARRAY_NAMES_MAX: usize = 3;
 
@@ -99,9 +105,24 @@ pub struct Guess {
     pub named: usize,
     /// Some messages have a kind and no instrument: the kind alone names them.
     pub is_part_optional: bool,
+    /// Some of the names.
+    pub names: Vec<String>,
+    /// What the messages say if they look like changes.
+    pub changes: Option<ChangeHint>,
 }
 
 impl Guess {
+    /// Whether more messages would hardly change it.
+    pub(super) fn is_clear(&self) -> bool {
+        let last = |pointer: &String| pointer.rsplit('/').next().unwrap_or_default().to_string();
+        let says = self
+            .pointers
+            .iter()
+            .map(last)
+            .any(|name| STREAMS.contains(&&*name) || INSTRUMENTS.contains(&&*name) || name == "-1");
+        says && self.named >= share(self.messages, CLEAR_PERCENT)
+    }
+
     /// The template for topics.
     pub fn template(&self) -> String {
         if self.pointers.is_empty() {
@@ -119,7 +140,7 @@ impl Guess {
 
 impl fmt::Display for Guess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Guess { messages, named, .. } = self;
+        let Guess { messages, named, names, .. } = self;
         match self.pointers.is_empty() {
             true => write!(
                 f,
@@ -128,9 +149,10 @@ impl fmt::Display for Guess {
             ),
             false => write!(
                 f,
-                "guessed that topics are named `{}`, which names {named} of the first {messages} messages; \
+                "guessed that topics are named `{}`, which names {named} of the first {messages} messages: `{}`, …; \
                  if that is wrong, point to the name with `--topic /data/s`, or `--topic '${{/type}}.${{/symbol}}'`",
-                self.template()
+                self.template(),
+                names.join("`, `")
             ),
         }
     }
@@ -148,10 +170,9 @@ struct Candidate {
 /// Guesses from these messages, each one JSON value and none about the connection.
 pub(super) fn guess(messages: &[&str]) -> Guess {
     let mut candidates: BTreeMap<String, Candidate> = BTreeMap::new();
-    for (number, text) in messages.iter().enumerate() {
-        if let Ok(value) = serde_json::from_str::<Value>(text) {
-            collect(&value, number, String::new(), 0, &mut candidates);
-        }
+    let values: Vec<Value> = messages.iter().map(|text| serde_json::from_str(text).unwrap_or_default()).collect();
+    for (number, value) in values.iter().enumerate() {
+        collect(value, number, String::new(), 0, &mut candidates);
     }
     candidates.retain(|_, candidate| !candidate.spoilt);
     let chosen = choose(&candidates, messages.len());
@@ -161,9 +182,21 @@ pub(super) fn guess(messages: &[&str]) -> Guess {
         _ => false,
     };
     let required = if is_part_optional { &chosen[..1] } else { &chosen[..] };
-    let named = |number: &usize| required.iter().all(|pointer| has(pointer, *number));
-    let named = if chosen.is_empty() { 0 } else { (0..messages.len()).filter(named).count() };
-    Guess { pointers: chosen.into_iter().cloned().collect(), messages: messages.len(), named, is_part_optional }
+    let is_named = |number: &usize| !chosen.is_empty() && required.iter().all(|pointer| has(pointer, *number));
+    let named: Vec<usize> = (0..messages.len()).filter(is_named).collect();
+    let name = |number: &usize| {
+        let parts = chosen.iter().filter_map(|pointer| candidates[*pointer].values.get(number));
+        parts.map(String::as_str).collect::<Vec<_>>().join(".").escape_debug().to_string()
+    };
+    let names: BTreeSet<String> = named.iter().map(name).collect();
+    Guess {
+        messages: messages.len(),
+        named: named.len(),
+        is_part_optional,
+        names: names.into_iter().take(NAMES_SHOWN).collect(),
+        changes: ChangeHint::of(&values),
+        pointers: chosen.into_iter().cloned().collect(),
+    }
 }
 
 fn collect(value: &Value, number: usize, pointer: String, depth: usize, candidates: &mut BTreeMap<String, Candidate>) {
@@ -335,7 +368,26 @@ mod tests {
     fn the_guess_reports_how_much_it_names() {
         let guess = guess(&[r#"{"type":"t","symbol":"A"}"#, r#"{"type":"t","symbol":"B"}"#, r#"{"type":"welcome"}"#]);
         assert_eq!((guess.named, guess.messages), (3, 3));
-        let part = "`${/type}${/symbol?.${/symbol}}`, which names 3 of the first 3 messages";
+        let part =
+            "`${/type}${/symbol?.${/symbol}}`, which names 3 of the first 3 messages: `t.A`, `t.B`, `welcome`, …;";
         assert!(guess.to_string().contains(part), "{guess}");
+    }
+
+    #[test]
+    fn a_guess_is_clear_if_it_names_an_instrument_of_nearly_all() {
+        let (pair, other, kind) = (r#"{"type":"t","symbol":"A"}"#, r#"{"x":1}"#, r#"{"type":"t"}"#);
+        for (messages, expected) in [
+            (vec![], false),
+            (vec![pair; 20], true),
+            (vec![r#"{"stream":"a@trade"}"#; 20], true),
+            (vec![r#"[1,{"a":1},"book-10","XBT/USD"]"#; 20], true),
+            (vec![kind; 20], false),
+            (vec![other; 20], false),
+            ([vec![pair; 19], vec![other]].concat(), true),
+            ([vec![pair; 18], vec![other; 2]].concat(), false),
+            ([vec![pair; 18], vec![kind; 2]].concat(), true),
+        ] {
+            assert_eq!(guess(&messages).is_clear(), expected, "{messages:?}");
+        }
     }
 }

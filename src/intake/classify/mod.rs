@@ -2,13 +2,14 @@
 //!
 //! No sockets and no clock: a function of the message, its time of arrival and the messages before it on its
 //! connection. Each message is read once, and the first rule that holds decides. Two kinds of messages wait: the first
-//! ones of a feed whose topics are still to be guessed (until 32 show enough, at most 512, 4 MiB or a few seconds), and
+//! ones of a feed whose topics are still to be guessed (until they show enough, at most 512, 4 MiB or a few seconds), and
 //! those whose key no acknowledgement has bound yet (at most 64, 1 MiB or 5 s). They are released in their order, with
 //! their times of arrival.
 
 pub(crate) mod drive;
 
 mod binding;
+mod change_hint;
 mod classified;
 mod connection_sequence;
 mod decode;
@@ -22,6 +23,7 @@ mod looks;
 mod naming;
 #[cfg(test)]
 mod recordings;
+mod second_look;
 mod waiting;
 
 use std::collections::VecDeque;
@@ -37,14 +39,15 @@ use crate::protocol::encoding::PayloadKind;
 use crate::words::stamp::Stamp;
 
 use crate::intake::classify::binding::{BOUND_BYTES_MAX, Bindings, Unbound, UnboundQueue};
-pub use crate::intake::classify::classified::{Classified, ConnectionGap, Unnamed, UpstreamStatus};
+pub use crate::intake::classify::classified::{Classified, ConnectionGap, Unnamed, UpstreamStatus, WaitedMessage};
 use crate::intake::classify::connection_sequence::ConnectionSequence;
 pub use crate::intake::classify::decode::{FeedFrame, FeedMessage, FrameDecoder};
 use crate::intake::classify::fill::{RuleMatch, answer, write_key};
 use crate::intake::classify::found::Finding;
 pub use crate::intake::classify::found::FoundUpdates;
+use crate::intake::classify::guess::FALLBACK_TOPIC;
 pub use crate::intake::classify::guess::Guess;
-use crate::intake::classify::guess::{FALLBACK_TOPIC, guess};
+use crate::intake::classify::second_look::SecondLook;
 use crate::intake::classify::waiting::{FirstMessages, Waiting};
 
 /// The messages of one connection, classified by a profile's rules.
@@ -58,6 +61,7 @@ pub struct Classifier {
     treatments: Vec<Treatment>,
     first: FirstMessages,
     guess: Option<Guess>,
+    second_look: SecondLook,
     bindings: Bindings,
     unbound: UnboundQueue,
     /// A key was bound: some messages may be ready.
@@ -105,13 +109,6 @@ struct TextMessage<'a> {
     gap: Option<ConnectionGap>,
 }
 
-/// A message that has waited, and its class.
-pub struct WaitedMessage {
-    pub text: String,
-    pub received: Stamp,
-    pub classified: Classified,
-}
-
 impl Classifier {
     /// For the messages of a branch of the feed; 0 is the feed's own URL.
     pub(crate) fn of_branch(profile: &Profile, branch: usize) -> Classifier {
@@ -127,6 +124,7 @@ impl Classifier {
             rules,
             first: FirstMessages::default(),
             guess: None,
+            second_look: SecondLook::default(),
             bindings: Bindings::default(),
             unbound: UnboundQueue::default(),
             newly_bound: false,
@@ -283,6 +281,7 @@ impl Classifier {
         let TextMessage { text, received, gap, .. } = message;
         let waiting = || Waiting { text: text.to_string(), received, gap };
         match verdict {
+            MessageVerdict::Done(classified) if self.guess.is_some() => Some(self.second_look.judge(classified, text)),
             MessageVerdict::Done(classified) => Some(classified),
             MessageVerdict::WaitForKey => {
                 self.unbound.push(Unbound { key: found.key.as_str().into(), waiting: waiting() });
@@ -290,9 +289,8 @@ impl Classifier {
                 None
             }
             MessageVerdict::WaitForGuess => {
-                self.first.push(waiting());
-                if self.first.enough() {
-                    self.settle();
+                if let Some(guess) = self.first.push(waiting()) {
+                    self.settle_as(&guess);
                 }
                 None
             }
@@ -374,12 +372,17 @@ impl Classifier {
 
     /// Makes the guess from the messages at hand, logs it, and releases what waited. Without messages nothing happens.
     pub fn settle(&mut self) {
-        if self.first.is_empty() {
-            return;
+        if !self.first.is_empty() {
+            self.settle_as(&self.first.guess());
         }
-        let guess = guess(&self.first.telling());
+    }
+
+    fn settle_as(&mut self, guess: &Guess) {
         tracing::warn!("{guess}");
-        self.adopt_guess(&guess);
+        if let Some(changes) = &guess.changes {
+            tracing::warn!("{changes}");
+        }
+        self.adopt_guess(guess);
     }
 
     /// Whether nothing has been guessed, and nothing waits for a guess.

@@ -275,6 +275,47 @@ fn what_waits_for_the_guess_is_published_in_order_with_its_own_time() {
     assert_eq!(lines.0.last().map(String::as_str), Some("data"), "from now on nothing waits");
 }
 
+#[test]
+fn a_guess_that_is_not_clear_waits_for_more_messages_but_not_for_long() {
+    let (named, plain) = (|n: u64| format!(r#"{{"s":"A{n}"}}"#), |n: u64| format!(r#"{{"x":{n}}}"#));
+    for (first, then, expected) in [
+        (0, "s", 32),
+        // 32 of 64 are not nearly all, and 96 of 128 neither.
+        (32, "s", 512),
+        (2, "s", 64),
+        (512, "x", 512),
+    ] {
+        let mut classifier = Classifier::new(&Profile::built_in("generic").expect("built in"));
+        let mut lines = ClassifierLines::default();
+        let text = |n: u64| if n < first || then == "x" { plain(n) } else { named(n) };
+        let mut n = 0;
+        while classifier.guess().is_none() {
+            drive::take(&mut classifier, FeedFrame::Text(&text(n)), at(0), &mut lines);
+            n += 1;
+        }
+        assert_eq!(n, expected, "after {first} without a name");
+        let template = if then == "x" { "feed" } else { "${/s}" };
+        assert_eq!(classifier.guess().expect("made").template(), template);
+    }
+}
+
+#[test]
+fn many_messages_without_the_guessed_name_are_reported_with_the_remedy() {
+    let mut classifier = Classifier::new(&Profile::built_in("generic").expect("built in"));
+    let mut lines = ClassifierLines::default();
+    for n in 0..232 {
+        let text = if n >= 32 && n % 10 == 0 { r#"{"pair":"EUR"}"#.to_string() } else { format!(r#"{{"s":"A{n}"}}"#) };
+        drive::take(&mut classifier, FeedFrame::Text(&text), at(n), &mut lines);
+    }
+    let plain = "unmatched: expected a topic at `/s`, found nothing";
+    let remedy =
+        "copy `generic`, and before its own rule add one with `when = ['/s absent']` and `topic = \"${/pair}\"`";
+    let problems: Vec<&String> = lines.0.iter().filter(|line| line.starts_with("unmatched")).collect();
+    assert_eq!(problems.len(), 20);
+    assert_eq!(problems[0], plain);
+    assert_eq!(*problems[19], format!("{plain}, like 10 of 100 messages; {remedy}"));
+}
+
 /// The reports of a classifier of this profile about these frames, one per second.
 fn conversation(profile: &str, frames: &[&str]) -> Vec<String> {
     let text = format!("profile = 1\nname = \"x\"\n{profile}");

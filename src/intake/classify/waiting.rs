@@ -1,10 +1,11 @@
 //! Messages that wait for the guess of how the feed's topics are named.
 
 use crate::intake::classify::classified::ConnectionGap;
-use crate::intake::classify::guess::is_control;
+use crate::intake::classify::guess::{Guess, guess, is_control};
 use crate::words::stamp::Stamp;
 
-/// Enough to show what most messages have in common; messages about the connection do not count.
+/// Enough to show what most messages have in common; messages about the connection do not count. Where they do not show
+/// it, the guess is tried again at twice as many, and so on.
 const TELLING_ENOUGH: usize = 32;
 /// Messages that wait at most, including those about the connection.
 const WAITING_MAX: usize = 512;
@@ -32,26 +33,27 @@ pub(super) struct FirstMessages {
 }
 
 impl FirstMessages {
-    pub(super) fn push(&mut self, waiting: Waiting) {
+    /// Adds a message; gives the guess if it is clear now, or if no more may wait.
+    pub(super) fn push(&mut self, waiting: Waiting) -> Option<Guess> {
+        let is_telling = !is_control(&waiting.text);
         self.bytes += waiting.text.len();
-        self.telling += usize::from(!is_control(&waiting.text));
+        self.telling += usize::from(is_telling);
         self.messages.push(waiting);
+        let is_full = self.messages.len() >= WAITING_MAX || self.bytes >= WAITING_BYTES_MAX;
+        let is_due = is_telling && self.telling >= TELLING_ENOUGH && self.telling.is_power_of_two();
+        (is_full || is_due).then(|| self.guess()).filter(|guess| is_full || guess.is_clear())
     }
 
-    /// Whether there are enough for a guess, or no more may wait.
-    pub(super) fn enough(&self) -> bool {
-        self.telling >= TELLING_ENOUGH || self.messages.len() >= WAITING_MAX || self.bytes >= WAITING_BYTES_MAX
+    /// The guess from the messages at hand.
+    pub(super) fn guess(&self) -> Guess {
+        let texts = self.messages.iter().map(|waiting| waiting.text.as_str());
+        guess(&texts.filter(|text| !is_control(text)).collect::<Vec<_>>())
     }
 
     /// When a guess is due, on the monotonic clock in nanoseconds; none if nothing waits.
     pub(super) fn deadline_ns(&self) -> Option<u64> {
         let first = self.messages.first()?.received;
         Some(first.mono_ns.saturating_add(if self.telling >= TELLING_FEW { GUESS_NS } else { GUESS_SLOW_NS }))
-    }
-
-    /// The texts that show how topics are named.
-    pub(super) fn telling(&self) -> Vec<&str> {
-        self.messages.iter().map(|waiting| waiting.text.as_str()).filter(|text| !is_control(text)).collect()
     }
 
     pub(super) fn take(&mut self) -> Vec<Waiting> {
