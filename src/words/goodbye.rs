@@ -99,6 +99,33 @@ impl Goodbye {
         }
     }
 
+    /// Whether the client has done nothing against which coming back at once would not help.
+    pub fn invites_back(self) -> bool {
+        match self {
+            Goodbye::Draining
+            | Goodbye::PingTimeout
+            | Goodbye::WriteTimeout
+            | Goodbye::TooSlow
+            | Goodbye::Overloaded
+            | Goodbye::FeedStale
+            | Goodbye::Kicked
+            | Goodbye::WornOut
+            | Goodbye::MaxAge
+            | Goodbye::FeedLost => true,
+            Goodbye::ClientClosed
+            | Goodbye::ConnectionLost
+            | Goodbye::ProtocolError
+            | Goodbye::InvalidPayload
+            | Goodbye::MessageTooBig
+            | Goodbye::MessageTimeout
+            | Goodbye::Unauthenticated
+            | Goodbye::TooManySubjectSessions
+            | Goodbye::Replaced
+            | Goodbye::Forbidden
+            | Goodbye::Refused => false,
+        }
+    }
+
     /// One sentence for the close frame (at most 123 bytes) and the log.
     pub fn sentence(self) -> &'static str {
         match self {

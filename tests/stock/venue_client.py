@@ -72,6 +72,9 @@ async def binance_sdk(base, streams):
 
     configuration = ConfigurationWebSocketStreams(stream_url=base.rstrip("/"))
     connection = await Spot(config_ws_streams=configuration).websocket_streams.create_connection()
+    # It says the one before it comes back, and the other if it does not.
+    for event in ("reconnect", "close"):
+        connection.on_connection(event, lambda: print("lost", flush=True))
     await connection.subscribe(streams)
     for stream in streams:
         connection.on("message", lambda event: show(event["stream"], event["data"]), stream)

@@ -47,6 +47,14 @@ impl<S: Socket> Shard<S> {
         }
     }
 
+    /// What the dialect says last, to a client that may come back.
+    pub(super) fn put_last_words(&self, id: SessionId, goodbye: Goodbye, now: Stamp, out: &mut Vec<u8>) {
+        let (Format::Form(form), Some(dialect)) = (self.sessions[id].format, &self.dialect) else { return };
+        if let Some(text) = dialect.goodbye(form, now).filter(|_| goodbye.invites_back()) {
+            put_frame(out, Opcode::Text, text.as_bytes());
+        }
+    }
+
     /// Does what the client says, and appends the answers; gives how values among them are compressed. The error ends the
     /// session.
     pub(super) fn converse(

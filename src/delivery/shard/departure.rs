@@ -78,6 +78,7 @@ impl<S: Socket> Shard<S> {
         let Some(session) = self.sessions.get(id).filter(|session| !session.is_leaving()) else { return };
         let (mut tail, code, message) = (Vec::new(), goodbye.label(), goodbye.sentence());
         ServerMessage::Goodbye { code, message, reconnect_ms }.put(session.encoding(), &mut tail);
+        self.put_last_words(id, goodbye, now, &mut tail);
         session.transport().put_goodbye(goodbye, message, &mut tail);
         self.leave_with(id, goodbye, (message, tail), now);
     }
@@ -86,6 +87,7 @@ impl<S: Socket> Shard<S> {
     pub(super) fn dismiss(&mut self, id: SessionId, goodbye: Goodbye, sentence: &str, now: Stamp) {
         let Some(session) = self.sessions.get(id).filter(|session| !session.is_leaving()) else { return };
         let mut tail = Vec::new();
+        self.put_last_words(id, goodbye, now, &mut tail);
         session.transport().put_goodbye(goodbye, sentence, &mut tail);
         self.leave_with(id, goodbye, (sentence, tail), now);
     }

@@ -10,6 +10,7 @@
 //! | `forbids` | with `path` or `says`: items that the server does not grant |
 //! | `topic`, `payload` | a message of the feed: an object or a list, or a string for a text that is not JSON |
 //! | `hears` | what the client is sent then, in order: a string for the exact text, or anything else for equal JSON |
+//! | `dismissed` | `true`: the server ends the session, and the client may come back |
 //! | `ends` | the sentence of the end of the session |
 //! | `items`, `topics` | what is in force then: items, and patterns over topics |
 
@@ -37,6 +38,8 @@ struct ConversationStep {
     forbids: Vec<String>,
     topic: Option<String>,
     payload: Option<Box<RawValue>>,
+    #[serde(default)]
+    dismissed: bool,
     #[serde(default)]
     hears: Vec<Value>,
     ends: Option<String>,
@@ -72,6 +75,11 @@ impl Dialect {
     fn take(&self, step: &ConversationStep, session: &mut Option<SpokenSession>) -> Result<StepResult, String> {
         let forbids = |item: &str| step.forbids.iter().any(|other| other == item).then(|| "forbidden".to_string());
         match (&step.path, &step.says, &step.topic, &step.payload) {
+            (None, None, None, None) if step.dismissed => {
+                let session = session.take().ok_or("expected a step with `path` first, found none")?;
+                let heard = self.goodbye(session.form, Stamp::default()).into_iter().collect();
+                Ok(StepResult { heard, ends: None })
+            }
             (Some(url), None, None, None) => {
                 let (path, query) = url.split_once('?').map_or((&**url, None), |(path, query)| (path, Some(query)));
                 let terms = self.terms_of(path, query);
@@ -103,7 +111,10 @@ impl Dialect {
                 }
                 Ok(StepResult { heard, ends: None })
             }
-            _ => Err("expected either `path`, `says`, or `topic` and `payload`, found another combination".to_string()),
+            _ => {
+                Err("expected either `path`, `says`, `dismissed`, or `topic` and `payload`, found another combination"
+                    .to_string())
+            }
         }
     }
 

@@ -24,7 +24,7 @@ use crate::profile::downstream::paths::DialectPath;
 pub(crate) use crate::profile::downstream::read::read_dialect;
 use crate::profile::downstream::words::{Word, heartbeat, moment};
 use crate::profile::template::Template;
-use crate::protocol::form::Forms;
+use crate::protocol::form::{FormId, Forms};
 use crate::words::stamp::Stamp;
 use crate::words::topic::{Pattern, TOPIC_BYTES_MAX, TopicError, check_topic};
 
@@ -47,6 +47,8 @@ pub struct Dialect {
     items: Vec<ItemTopics>,
     open: Vec<Template<Word>>,
     pub heartbeat: Option<DialectHeartbeat>,
+    /// Before the end of a session whose client may come back.
+    goodbyes: Vec<(FormId, Template<Word>)>,
     /// All that the rules look for in a message.
     pointers: Pointers,
     rules: Vec<SaidRule>,
@@ -75,6 +77,12 @@ impl Dialect {
     /// The messages after the upgrade.
     pub fn greeting(&self, now: Stamp) -> Vec<String> {
         self.open.iter().map(|template| moment(template, now)).collect()
+    }
+
+    /// The message before the end of a session that has this form, if its client may come back.
+    pub fn goodbye(&self, form: FormId, now: Stamp) -> Option<String> {
+        let (_, template) = self.goodbyes.iter().find(|(other, _)| *other == form)?;
+        Some(moment(template, now))
     }
 
     /// The topics and patterns of an item.

@@ -37,6 +37,11 @@ pub(crate) fn read_dialect(root: &ProfileSection<'_>, aliases: &Aliases) -> Resu
         let items = list(section.get("items"), |entry| read_items(entry, &mut scope))?;
         let open = list(section.get("open"), |entry| word_template(entry, WordSite::Unasked, &mut scope))?;
         let heartbeat = optional(section.get("heartbeat"), |entry| read_heartbeat(entry, &mut scope))?;
+        let goodbyes = section.get("goodbye").map(|entry| entry.members()).transpose()?.unwrap_or_default();
+        let goodbye = |(name, entry): &(&str, ProfileEntry<'_>)| {
+            Ok((form_of(name, entry, &forms)?, word_template(entry, WordSite::Unasked, &mut scope)?))
+        };
+        let goodbyes = goodbyes.iter().map(goodbye).collect::<Result<_, ProfileError>>()?;
         let group = optional(section.get("group"), |entry| {
             word_template(entry, WordSite::Group, &mut scope).map(Template::quoting)
         })?;
@@ -55,6 +60,7 @@ pub(crate) fn read_dialect(root: &ProfileSection<'_>, aliases: &Aliases) -> Resu
             items,
             open,
             heartbeat,
+            goodbyes,
             rules,
             group,
             pointers: scope.rules.pointers,
@@ -279,7 +285,12 @@ fn add_path(entry: &ProfileEntry<'_>, scope: &mut Scope) -> Result<usize, Profil
 }
 
 fn form_named(entry: &ProfileEntry<'_>, forms: &[DialectForm]) -> Result<FormId, ProfileError> {
-    let (text, names) = (entry.text()?, forms.iter().map(|form| &*form.name).collect::<Vec<_>>());
+    form_of(entry.text()?, entry, forms)
+}
+
+/// The form of this name; `entry` is where it stands.
+fn form_of(text: &str, entry: &ProfileEntry<'_>, forms: &[DialectForm]) -> Result<FormId, ProfileError> {
+    let names: Vec<&str> = forms.iter().map(|form| &*form.name).collect();
     let place = names.iter().position(|name| *name == text);
     place.map(|place| FormId(place as u8)).ok_or_else(|| {
         let hint = did_you_mean(text, &names);

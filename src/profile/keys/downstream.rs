@@ -25,6 +25,12 @@ pub(crate) const DOWNSTREAM: Keys = Keys {
         key("items", "list of tables", "an item is a topic", "[the topics](#items) of items"),
         key("open", "list of templates", "none", "messages after the upgrade, in this order"),
         key("heartbeat", "table", "none", "a message that is repeated"),
+        key(
+            "goodbye",
+            "table of templates",
+            "none",
+            "by name of a form: a message before the end of a session whose client may come back at once",
+        ),
         key("group", "template", "none", "how the items in force of one channel stand in `${groups}`"),
         key(
             "on",

@@ -45,7 +45,10 @@ fn unicorn_binance_websocket_api_sees_through_fanline_what_it_sees_at_the_venue(
 fn the_official_client_of_binance_sees_through_fanline_what_it_sees_at_the_venue() {
     let written = written("binance-sdk", &messages());
     // It throws away what comes before it has asked, as all of a replay does.
-    of_binance("binance-sdk").see(&written, &events_of(&written));
+    let client = of_binance("binance-sdk");
+    client.see(&written, &events_of(&written));
+    // No end of a connection brings it back, whatever the code: only the message before it does.
+    client.survive_a_loss(&written, "0.1");
 }
 
 /// Events of the streams in a file, as clients print them.

@@ -118,7 +118,11 @@ fn heard(client: &HarnessClient) -> Vec<String> {
         rest = tail;
         match first {
             0x81 => messages.push(String::from_utf8(payload.to_vec()).expect("text")),
-            0x88 => messages.push(u16::from_be_bytes([payload[0], payload[1]]).to_string()),
+            0x88 => {
+                let is_invited = messages.pop_if(|text| text.contains("serverShutdown")).is_some();
+                let code = u16::from_be_bytes([payload[0], payload[1]]);
+                messages.push(if is_invited { format!("shutdown {code}") } else { code.to_string() });
+            }
             _ => {}
         }
     }
@@ -227,13 +231,13 @@ fn whoever_lacks_events_that_no_word_tells_of_ends() {
     heard(&ticker);
     venue.gap(DEPTH);
     venue.gap(TICKER);
-    assert_eq!((heard(&trades), heard(&ticker), heard(&depth)), (vec![], vec![], vec!["1012".to_string()]));
+    assert_eq!((heard(&trades), heard(&ticker), heard(&depth)), (vec![], vec![], vec!["shutdown 1012".to_string()]));
     let depth = venue.connect(&format!("/ws/{DEPTH}"));
     venue.publish(DEPTH);
     assert_eq!(heard(&depth).len(), 1, "a gap before it joined is none of its own");
     venue.lose();
     venue.recover();
-    assert_eq!((heard(&trades), heard(&depth)), (vec!["1012".to_string()], vec!["1012".to_string()]));
+    assert_eq!((heard(&trades), heard(&depth)), (vec!["shutdown 1012".to_string()], vec!["shutdown 1012".to_string()]));
     let value = venue.publish(TICKER);
     assert_eq!(heard(&ticker), [value], "the newest value is enough");
 }
@@ -249,7 +253,7 @@ fn a_client_that_waits_for_the_feed_to_come_has_lost_nothing() {
     assert_eq!(heard(&client), [trade]);
     venue.lose();
     venue.recover();
-    assert_eq!(heard(&client), ["1012"], "a feed that was there is lost");
+    assert_eq!(heard(&client), ["shutdown 1012"], "a feed that was there is lost");
 }
 
 #[test]
@@ -260,7 +264,7 @@ fn a_loss_that_is_over_before_a_shard_has_looked_is_one() {
     let stale = FeedState::Stale { reason: StaleReason::UpstreamDown, since_ms: 0, message: String::new() };
     venue.harness.publisher.announce(stale);
     venue.recover();
-    assert_eq!(heard(&client), [&*trade, "1012"]);
+    assert_eq!(heard(&client), [&*trade, "shutdown 1012"]);
 }
 
 #[test]
@@ -271,12 +275,38 @@ fn a_book_begins_with_a_whole_one_and_with_none_while_changes_are_missing() {
     let client = venue.connect(&format!("/ws/{BOOK}"));
     assert_eq!(heard(&client), [whole, change]);
     venue.gap(BOOK);
-    assert_eq!(heard(&client), ["1012"]);
+    assert_eq!(heard(&client), ["shutdown 1012"]);
     let early = venue.connect(&format!("/ws/{BOOK}"));
-    assert_eq!(heard(&early).last().map(String::as_str), Some("1012"));
+    assert_eq!(heard(&early).last().map(String::as_str), Some("shutdown 1012"));
     let whole = venue.publish_book(Retention::Snapshot);
     let client = venue.connect(&format!("/ws/{BOOK}"));
     assert_eq!(heard(&client), [whole]);
+}
+
+#[test]
+fn a_client_that_may_come_back_hears_it_in_the_venues_words_before_the_end() {
+    let mut venue = Venue::open();
+    let paths = [format!("/ws/{TRADES}"), format!("/stream?streams={TRADES}")];
+    let sessions = [Goodbye::Draining, Goodbye::Kicked, Goodbye::Refused, Goodbye::Replaced];
+    for goodbye in sessions {
+        let clients = paths.clone().map(|path| venue.connect(&path));
+        for client in &clients {
+            let now = venue.harness.now;
+            venue.harness.shard.dismiss_for(client.id, goodbye, 0, now);
+        }
+        venue.harness.settle();
+        let code = goodbye.close_code().expect("a code");
+        let event = r#"{"e":"serverShutdown","E":1}"#;
+        let raw = format!(r#"{{"e":"serverShutdown","E":1,"event":{event}}}"#);
+        let combined = format!(r#"{{"stream":"!serverShutdown","data":{event},"event":{event}}}"#);
+        for (client, words) in clients.iter().zip([raw, combined]) {
+            let sent = client.pipe.borrow().to_client.clone();
+            let said = sent.windows(words.len()).any(|part| part == words.as_bytes());
+            assert_eq!(said, goodbye.invites_back(), "{goodbye:?}");
+            let end = if said { format!("shutdown {code}") } else { code.to_string() };
+            assert_eq!(heard(client), [end], "{goodbye:?}");
+        }
+    }
 }
 
 #[test]
@@ -291,7 +321,7 @@ fn a_slow_client_has_the_newest_value_or_ends() {
         client.pipe.borrow_mut().room = 1 << 20;
         venue.harness.shard.ready(client.id, false, venue.harness.now);
         venue.harness.settle();
-        let then = if stream == TRADES { "4410" } else { &published[3] };
+        let then = if stream == TRADES { "shutdown 4410" } else { &published[3] };
         assert_eq!(heard(&client), [&published[0], then]);
     }
 }
@@ -308,7 +338,7 @@ fn a_gap_is_not_passed_over_by_a_client_that_is_behind() {
     venue.harness.shard.ready(client.id, false, venue.harness.now);
     venue.harness.settle();
     let heard = heard(&client);
-    assert_eq!((heard.first(), heard.last().map(String::as_str)), (Some(&change), Some("1012")));
+    assert_eq!((heard.first(), heard.last().map(String::as_str)), (Some(&change), Some("shutdown 1012")));
 }
 
 #[test]
@@ -325,5 +355,5 @@ fn a_feed_that_stays_away_ends_every_session() {
     venue.harness.pass_second();
     venue.harness.pass_second();
     venue.harness.settle();
-    assert_eq!(heard(&client), ["1012"]);
+    assert_eq!(heard(&client), ["shutdown 1012"]);
 }
