@@ -116,7 +116,6 @@ impl LogFollower {
     }
 
     fn scan_unknown(&mut self, scan: &mut LogScan, stored: &StoredBytes, entry: LogEntry, turn: &mut Turn) {
-        self.see(&entry, turn.now);
         let unknown = UnknownEntry { stored: stored.clone(), entry };
         if self.position.takes(&unknown.entry) {
             self.take(unknown.stored, unknown.entry, turn);
@@ -135,6 +134,9 @@ impl LogFollower {
     }
 
     fn judge(&mut self, scan: Box<LogScan>, turn: &mut Turn) {
+        if let Some((term, chain)) = scan.newest_foreign() {
+            self.see(term, chain, turn.now);
+        }
         if scan.tailed != self.tailed {
             // The look is out of date. If nothing is missing, what came by the tail is all there is.
             if !scan.has_foreign() && self.ahead.bytes() == 0 {

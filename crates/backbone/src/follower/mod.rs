@@ -192,7 +192,7 @@ impl LogFollower {
             self.look_soon(turn.now);
             return TailedEntry::Foreign;
         };
-        self.see(&entry, turn.now);
+        self.see(entry.header.term, chain, turn.now);
         if self.position.takes(&entry) {
             self.take(stored, entry, turn);
             self.tailed += 1;
@@ -240,9 +240,10 @@ impl LogFollower {
         }
     }
 
-    fn see(&mut self, entry: &LogEntry, now: Duration) {
-        if entry.chain != self.seen.1 {
-            self.seen = (self.seen.0.max(entry.header.term), entry.chain, now);
+    /// The newest entry of the log, of whatever history.
+    fn see(&mut self, term: u64, chain: Chain, now: Duration) {
+        if chain != self.seen.1 {
+            self.seen = (self.seen.0.max(term), chain, now);
         }
     }
 

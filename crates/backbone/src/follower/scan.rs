@@ -42,6 +42,7 @@ pub struct UnknownEntry {
 #[derive(Debug)]
 struct ForeignEntries {
     newest: EntryHeader,
+    newest_chain: Chain,
     /// Something is missing right before them.
     is_after_hole: bool,
     /// The first of the newest epoch.
@@ -95,7 +96,7 @@ impl LogScan {
     }
 
     pub fn see_foreign(&mut self, unknown: UnknownEntry, position: &LogPosition) {
-        let header = unknown.entry.header;
+        let (header, chain) = (unknown.entry.header, unknown.entry.chain);
         let is_ahead = header.epoch == position.epoch && header.first >= position.next_offset;
         let ahead = is_ahead.then(|| unknown.clone());
         let begins = header.chain_before == Chain::START && matches!(unknown.entry.body, EntryBody::Term(_));
@@ -108,14 +109,25 @@ impl LogScan {
                 }
                 foreign.ahead = foreign.ahead.take().or(ahead);
                 foreign.beginning = beginning.or(foreign.beginning.take());
-                foreign.newest = header;
+                (foreign.newest, foreign.newest_chain) = (header, chain);
             }
             None => {
                 let is_after_hole = self.has_hole;
-                self.foreign =
-                    Some(ForeignEntries { newest: header, is_after_hole, of_epoch: unknown, ahead, beginning });
+                self.foreign = Some(ForeignEntries {
+                    newest: header,
+                    newest_chain: chain,
+                    is_after_hole,
+                    of_epoch: unknown,
+                    ahead,
+                    beginning,
+                });
             }
         }
+    }
+
+    /// The newest of the entries that the node has not applied: its term, and what it is.
+    pub fn newest_foreign(&self) -> Option<(u64, Chain)> {
+        self.foreign.as_ref().map(|foreign| (foreign.newest.term, foreign.newest_chain))
     }
 
     pub fn has_foreign(&self) -> bool {

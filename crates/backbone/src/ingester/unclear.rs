@@ -134,11 +134,12 @@ impl Ingester {
             AppendVerdict::NewEpoch { expected } => {
                 self.end = expected;
                 self.refill.clear();
-                self.queue = match self.pending.take().map(|pending| pending.entry.body) {
-                    Some(EntryBody::Part(_)) => self.parts.iter().cloned().collect(),
-                    Some(batch @ EntryBody::Batch(_)) => VecDeque::from([(batch, PartCount::default())]),
-                    _ => VecDeque::new(),
-                };
+                match self.pending.take().map(|pending| pending.entry.body) {
+                    Some(EntryBody::Part(_)) => self.queue = self.parts.iter().cloned().collect(),
+                    Some(batch @ EntryBody::Batch(_)) => self.queue = VecDeque::from([(batch, PartCount::default())]),
+                    // What waits behind a term that was not stored still waits.
+                    _ => {}
+                }
                 self.begin_term(TermReason::LogLost, true, follower, turn);
                 self.send(turn);
             }

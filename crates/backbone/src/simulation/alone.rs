@@ -3,15 +3,17 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use bytes::Bytes;
 use feed_log::entry::error::EntryError;
-use feed_log::entry::header::EntryKind;
+use feed_log::entry::header::{EntryHeader, EntryKind};
 use feed_log::entry::item::{FrameRole, LoggedFrame, LoggedItem, LoggedPayload, PayloadForm};
 use feed_log::entry::part::PartAssembly;
 use feed_log::entry::{BATCH_BYTES_MAX, EntryBody, LogEntry, LoggedText};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 
 use crate::follower::{FollowerBounds, NodeRole};
 use crate::ingester::IngesterSettings;
+use crate::log::{LogRange, LogReply, LogRequest, LogSequence};
 use crate::node::{Node, NodeEvent, NodeSettings};
 use crate::simulation::log::SimLog;
 use crate::simulation::node::RELEASE;
@@ -25,6 +27,8 @@ struct NodeAlone {
     feed: Vec<NodeCommand>,
     /// It is told that there is no snapshot.
     is_told: bool,
+    /// So many of the next entries that begin a term are refused.
+    terms_refused: usize,
 }
 
 impl NodeAlone {
@@ -48,7 +52,7 @@ impl NodeAlone {
         let bounds = FollowerBounds { kept_bytes: 1 << 20, ahead_bytes: 1 << 20 };
         let settings = NodeSettings { ingester, bounds, role: NodeRole::Candidate, priority: 0, trusts_log: false };
         let (node, log, now) = (Node::new(settings, Duration::ZERO), SimLog::new(), Duration::ZERO);
-        NodeAlone { node, log, now, applied: Vec::new(), feed: Vec::new(), is_told }
+        NodeAlone { node, log, now, applied: Vec::new(), feed: Vec::new(), is_told, terms_refused: 0 }
     }
 
     fn run(&mut self, time: Duration) {
@@ -71,10 +75,22 @@ impl NodeAlone {
         Ok(())
     }
 
+    fn refuses(&mut self, request: &LogRequest) -> bool {
+        let LogRequest::Append { entry, .. } = request else { return false };
+        let is_term = EntryHeader::decode(entry).expect("an entry").kind == EntryKind::Term;
+        let is_refused = is_term && self.terms_refused > 0;
+        self.terms_refused -= usize::from(is_refused);
+        is_refused
+    }
+
     fn obey(&mut self, commands: Vec<NodeCommand>) {
         let mut commands = VecDeque::from(commands);
         while let Some(command) = commands.pop_front() {
             match command {
+                NodeCommand::Log { call, request } if self.refuses(&request) => {
+                    let event = NodeEvent::Replied { call, reply: LogReply::Refused };
+                    commands.extend(self.node.handle(self.now, 0, event));
+                }
                 NodeCommand::Log { call, request } => {
                     let (reply, _) = self.log.serve(0, request, micros(self.now));
                     let event = NodeEvent::Replied { call, reply: reply.expect("it answers") };
@@ -96,12 +112,16 @@ fn micros(time: Duration) -> u64 {
 }
 
 fn frame(topic: &str, bytes: usize) -> LoggedItem {
+    carrying(topic, vec![7; bytes])
+}
+
+fn carrying(topic: &str, bytes: Vec<u8>) -> LoggedItem {
     LoggedItem::Frame(LoggedFrame {
         topic: LoggedText::from(topic),
         role: FrameRole::Value { keep: 1 },
         received_ms: 0,
         venue_number: None,
-        payload: LoggedPayload { kind: PayloadForm::Binary, bytes: Bytes::from(vec![7; bytes]) },
+        payload: LoggedPayload { kind: PayloadForm::Binary, bytes: bytes.into() },
         whole: None,
     })
 }
@@ -172,6 +192,59 @@ fn a_log_that_is_made_again_is_filled_with_what_is_kept() {
     alone.run(Duration::from_secs(1));
     assert!(alone.log.last() >= entries, "{} of {entries}", alone.log.last());
     assert_eq!(alone.node.follower().position().epoch, position.epoch);
+}
+
+#[test]
+fn a_batch_that_waits_for_another_epoch_is_appended_in_it_however_often_its_term_is_refused() {
+    for batch in [vec![frame("t", 7)], vec![frame("large", 3 * BATCH_BYTES_MAX)]] {
+        let mut alone = NodeAlone::start();
+        alone.append(vec![frame("t", 1)]).expect("it fits");
+        let (before, position) = (alone.log.last(), *alone.node.follower().position());
+        // More than the node keeps.
+        let mut rng = StdRng::seed_from_u64(1);
+        for _ in 0..20 {
+            let noise = (0..100_000).map(|_| rng.random()).collect();
+            alone.append(vec![carrying("filler", noise)]).expect("it fits");
+        }
+        alone.log.lose_tail((alone.log.last() - before) as usize);
+        (alone.terms_refused, alone.applied) = (3, Vec::new());
+        alone.append(batch.clone()).expect("it fits");
+        alone.run(Duration::from_secs(2));
+        let now = alone.node.follower().position();
+        assert_ne!(now.epoch, position.epoch, "nobody has what the log has lost");
+        let mut assembly = PartAssembly::default();
+        let shown: Vec<LoggedItem> = alone
+            .applied
+            .iter()
+            .flat_map(|LogEntry { header, body, .. }| match body {
+                EntryBody::Batch(items) => items.clone(),
+                EntryBody::Part(part) => match assembly.take(part).expect("in order") {
+                    Some(whole) => EntryBody::decode_parts(header, whole).expect("the batch"),
+                    None => Vec::new(),
+                },
+                _ => Vec::new(),
+            })
+            .collect();
+        assert_eq!((shown, alone.terms_refused), (batch, 0));
+    }
+}
+
+#[test]
+fn a_node_that_joins_a_log_with_two_histories_that_nobody_writes_begins_another_epoch() {
+    let mut alone = NodeAlone::start();
+    for _ in 0..10 {
+        alone.append(vec![frame("t", 1)]).expect("it fits");
+    }
+    let (last, epoch) = (alone.log.last(), alone.node.follower().position().epoch);
+    let range = LogRange { from: LogSequence(last - 4), to: LogSequence(last - 4) };
+    let (reply, _) = alone.log.serve(0, LogRequest::Read(range), micros(alone.now));
+    let Some(LogReply::Entries { entries, .. }) = reply else { panic!("it answers") };
+    // What follows it names another one.
+    assert!(alone.log.alter_for(0, &entries[0]));
+    alone.node = NodeAlone::new(true).node;
+    alone.run(Duration::from_secs(20));
+    assert!(alone.node.reign().is_some(), "{:?}", alone.node.follower().standing());
+    assert_ne!(alone.node.follower().position().epoch, epoch);
 }
 
 #[test]
