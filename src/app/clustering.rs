@@ -17,7 +17,7 @@ use crate::bus::demand::ClientInput;
 use crate::bus::feed_state::StaleReason;
 use crate::bus::history::History;
 use crate::bus::publisher::Publisher;
-use crate::bus::reader::Reader;
+use crate::bus::shown_log::ShownLog;
 use crate::bus::{self, Limits};
 use crate::cluster::clients::held_feed::{ClientAllowance, HeldFeed};
 use crate::cluster::clients::node_demand::NodeDemand;
@@ -27,7 +27,9 @@ use crate::cluster::meters::ClusterMeters;
 use crate::cluster::nats::{NatsBackbone, NatsError, NatsTerms, check_urls};
 use crate::cluster::node_status::{SharedStatus, StatusView};
 use crate::cluster::relay::served_log::ServedLog;
-use crate::cluster::runner::{BusFactory, ClusterError, CutOffWords, FeedOrder, Joined, Joining, Runner, RunnerSigns};
+use crate::cluster::runner::{
+    BusFactory, ClusterError, CutOffWords, FeedOrder, Joined, Joining, Runner, RunnerSigns, ShowEpoch,
+};
 use crate::cluster::snapshots::giver::SnapshotGiver;
 use crate::cluster::snapshots::maker::BasisRequest;
 use crate::cluster::stream::StreamTerms;
@@ -86,7 +88,7 @@ pub(super) struct ClusterNode {
     term: watch::Receiver<Option<u64>>,
     /// Of other nodes that join.
     pub asks: mpsc::Sender<BasisRequest>,
-    pub reader: Reader,
+    pub shown: ShownLog,
     pub status: StatusView,
     pub feed: mpsc::UnboundedReceiver<FeedOrder>,
 }
@@ -157,7 +159,8 @@ pub(super) fn join(
         }
     })?;
     let status = StatusView { feed: settings.name.clone(), node_name: name, status, members };
-    Ok(Some(ClusterNode { runtime, joined, link, held, term, asks, reader, status, feed: orders }))
+    let shown = ShownLog::new(reader);
+    Ok(Some(ClusterNode { runtime, joined, link, held, term, asks, shown, status, feed: orders }))
 }
 
 /// What a start can refuse without a connection.
@@ -177,13 +180,14 @@ impl ClusterNode {
         self,
         clients: ClientInput,
         clock: Clock,
-    ) -> (impl FnOnce(watch::Receiver<bool>) -> io::Result<()> + Send, mpsc::UnboundedReceiver<FeedOrder>) {
-        let ClusterNode { runtime, joined, link, held, term, asks, reader, feed, .. } = self;
-        let snapshots = SnapshotGiver::new(link.clone(), reader.clone(), held.clone(), asks);
+    ) -> (impl FnOnce(watch::Receiver<bool>, ShowEpoch) -> io::Result<()> + Send, mpsc::UnboundedReceiver<FeedOrder>)
+    {
+        let ClusterNode { runtime, joined, link, held, term, asks, shown, feed, .. } = self;
+        let snapshots = SnapshotGiver::new(link.clone(), shown.clone(), held.clone(), asks);
         let ClientInput { interest, requests } = clients;
-        let demand = interest.map(|interest| NodeDemand::new(link.clone(), (interest, reader), held.clone(), clock));
+        let demand = interest.map(|interest| NodeDemand::new(link.clone(), (interest, shown), held.clone(), clock));
         let requests = RequestForwarder::new(link, requests, (held, term), clock);
-        let run = move |stopped| async move {
+        let run = move |stopped, shows| async move {
             let demand = async {
                 match demand {
                     Some(demand) => demand.run().await,
@@ -191,13 +195,13 @@ impl ClusterNode {
                 }
             };
             tokio::select! {
-                ended = joined.run(stopped) => ended,
+                ended = joined.run(stopped, shows) => ended,
                 Err(error) = demand => Err(io::Error::other(error)),
                 Err(error) = snapshots.run() => Err(io::Error::other(error)),
                 Err(error) = requests.run() => Err(io::Error::other(error)),
             }
         };
-        (move |stopped| parts::drive(runtime, run(stopped)), feed)
+        (move |stopped, shows| parts::drive(runtime, run(stopped, shows)), feed)
     }
 }
 

@@ -10,10 +10,10 @@ use crate::bus::clock::Clock;
 use crate::bus::demand::ClientInput;
 use crate::bus::history::History;
 use crate::bus::publisher::Publisher;
-use crate::bus::reader::Reader;
+use crate::bus::shown_log::ShownLog;
 use crate::bus::{self, Limits};
 use crate::cluster::node_status::StatusView;
-use crate::cluster::runner::FeedOrder;
+use crate::cluster::runner::{FeedOrder, ShowEpoch};
 use crate::settings::table::Config;
 use crate::words::ids::Epoch;
 use crate::words::metrics::Meters;
@@ -23,7 +23,7 @@ use super::relaying::RelayNode;
 use super::{AppError, archiving};
 
 pub(super) struct OpenBus {
-    pub reader: Reader,
+    pub shown: ShownLog,
     pub source: BusWriter,
     pub archive: Option<RestoredArchive>,
     pub cluster: Option<StatusView>,
@@ -39,7 +39,7 @@ pub(super) enum BusWriter {
     Parent(DriveNode),
 }
 
-pub(super) type DriveNode = Box<dyn FnOnce(watch::Receiver<bool>) -> io::Result<()> + Send>;
+pub(super) type DriveNode = Box<dyn FnOnce(watch::Receiver<bool>, ShowEpoch) -> io::Result<()> + Send>;
 
 /// # Errors
 /// The archive cannot be used.
@@ -50,20 +50,20 @@ pub(super) fn open(
     (clock, meters): (Clock, &Meters),
 ) -> Result<OpenBus, AppError> {
     if let Some(node) = node {
-        let reader = node.reader.clone();
-        let cluster = Some(node.status.clone());
+        let (shown, cluster) = (node.shown.clone(), Some(node.status.clone()));
         let (drive, orders) = node.split(clients, clock);
-        return Ok(OpenBus { reader, source: BusWriter::Cluster(Box::new(drive), orders), archive: None, cluster });
+        return Ok(OpenBus { shown, source: BusWriter::Cluster(Box::new(drive), orders), archive: None, cluster });
     }
     if let Some(relay) = relay {
-        let (reader, cluster) = (relay.reader.clone(), Some(relay.status.clone()));
+        let (shown, cluster) = (relay.shown.clone(), Some(relay.status.clone()));
         let source = BusWriter::Parent(Box::new(relay.into_drive()));
-        return Ok(OpenBus { reader, source, archive: None, cluster });
+        return Ok(OpenBus { shown, source, archive: None, cluster });
     }
     let archive = archiving::open(config)?;
     let epoch = archive.as_ref().map_or_else(|| Epoch(rand::random()), OpenArchive::epoch);
     let (mut publisher, reader) = bus::open_with_history(epoch, limits, history.clone(), meters);
     let restore = |archive: OpenArchive| archive.restore((&mut publisher, reader.clone()), clock.now(), meters);
     let archive = archive.map(restore).transpose()?;
-    Ok(OpenBus { reader, source: BusWriter::Own(Box::new(publisher), clients), archive, cluster: None })
+    let shown = ShownLog::new(reader);
+    Ok(OpenBus { shown, source: BusWriter::Own(Box::new(publisher), clients), archive, cluster: None })
 }

@@ -17,7 +17,7 @@ use crate::bus::clock::Clock;
 use crate::bus::demand::requests::RequestRules;
 use crate::bus::feed_state::StaleReason;
 use crate::bus::history::History;
-use crate::bus::reader::Reader;
+use crate::bus::shown_log::ShownLog;
 use crate::cluster::clients::held_feed::ClientAllowance;
 use crate::cluster::meters::ClusterMeters;
 use crate::cluster::node_status::{SharedStatus, StatusView};
@@ -26,7 +26,7 @@ use crate::cluster::relay::host::{HostParts, RelayHost, ServedSource};
 use crate::cluster::relay::meters::{HostMeters, ParentMeters};
 use crate::cluster::relay::parent_link::{ParentLink, ParentTerms, read_url};
 use crate::cluster::relay::served_log::ServedLog;
-use crate::cluster::runner::{CutOffWords, Joined, Joining, Runner, RunnerSigns};
+use crate::cluster::runner::{CutOffWords, Joined, Joining, Runner, RunnerSigns, ShowEpoch};
 use crate::cluster::snapshots::maker::BasisRequest;
 use crate::edge::admin_key::{AdminKey, read_key};
 use crate::edge::parts::RelayAdmission;
@@ -55,7 +55,7 @@ pub(super) struct RelayNode {
     /// Of relays of its own.
     asks: mpsc::Sender<BasisRequest>,
     greeting: watch::Receiver<Option<ParentGreeting>>,
-    pub reader: Reader,
+    pub shown: ShownLog,
     pub status: StatusView,
 }
 
@@ -173,7 +173,7 @@ pub(super) fn join(
     })?;
     let name = format!("{node:016x}");
     let status = StatusView { feed: "relay".to_owned(), node_name: name, status, members: Arc::default() };
-    Ok(Some(RelayNode { runtime, joined, asks, greeting, reader, status }))
+    Ok(Some(RelayNode { runtime, joined, asks, greeting, shown: ShownLog::new(reader), status }))
 }
 
 impl RelayNode {
@@ -182,40 +182,45 @@ impl RelayNode {
     }
 
     /// What follows the parents until the stop.
-    pub(super) fn into_drive(self) -> impl FnOnce(watch::Receiver<bool>) -> io::Result<()> + Send {
+    pub(super) fn into_drive(self) -> impl FnOnce(watch::Receiver<bool>, ShowEpoch) -> io::Result<()> + Send {
         let RelayNode { runtime, joined, .. } = self;
-        move |stopped| parts::drive(runtime, joined.run(stopped))
+        move |stopped, shows| parts::drive(runtime, joined.run(stopped, shows))
     }
 }
 
-/// What serves relays, and how they are let in; None if none may follow.
+/// What serves relays, and how they are let in.
+pub(super) struct HostedLog {
+    pub host: RelayHost,
+    pub admission: RelayAdmission,
+    /// What relays are told of this server, unless it follows a parent itself.
+    pub says: watch::Sender<Option<ParentGreeting>>,
+}
+
+/// None if no relay may follow.
 ///
 /// # Errors
 /// The file of the key has none.
 pub(super) fn host(
     config: &Config,
     (served, followed, node, simulated): (Option<Arc<ServedLog>>, Option<FollowedLog>, u64, bool),
-    reader: Reader,
+    shown: ShownLog,
     (clock, meters): (Clock, &Meters),
-) -> Result<Option<(RelayHost, RelayAdmission)>, JoinError> {
+) -> Result<Option<HostedLog>, JoinError> {
     // Also where none may follow: a series that is 0 says so.
     let host_meters = HostMeters::new(meters);
     let Some(log) = served else { return Ok(None) };
     let key = config.relay.key_file.as_deref().map(|path| AdminKey::read("relay.key_file", Path::new(path)));
     let key = key.transpose()?;
-    let own = || {
-        let greeting = ParentGreeting { path: RelayPath::of(node), epoch: reader.epoch().0, simulated };
-        // A watch keeps its value without its sender.
-        watch::channel(Some(greeting)).1
-    };
+    let own = ParentGreeting { path: RelayPath::of(node), epoch: shown.reader().epoch().0, simulated };
+    let (says, own) = watch::channel(Some(own));
     let (source, greeting) = match followed {
-        Some(FollowedLog { asks, greeting }) => (ServedSource::Followed(asks), greeting.unwrap_or_else(own)),
-        None => (ServedSource::Own, own()),
+        Some(FollowedLog { asks, greeting }) => (ServedSource::Followed(asks), greeting.unwrap_or(own)),
+        None => (ServedSource::Own, own),
     };
     let relays_max = config.relay.children_max;
     let (host, entrance) =
-        RelayHost::open(HostParts { node, reader, log, source, greeting, relays_max, clock, meters: host_meters });
-    Ok(Some((host, RelayAdmission { entrance, key })))
+        RelayHost::open(HostParts { node, shown, log, source, greeting, relays_max, clock, meters: host_meters });
+    Ok(Some(HostedLog { host, admission: RelayAdmission { entrance, key }, says }))
 }
 
 async fn remind(parents: &[String]) {

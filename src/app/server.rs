@@ -87,7 +87,7 @@ impl RunningServer {
         predecessor: Predecessor,
         (runtime, signals): (&Runtime, &mut Signals),
     ) -> Result<(), PredecessorError> {
-        let (reader, journal, (told, taken)) = (self.handover.reader.clone(), self.journal.clone(), oneshot::channel());
+        let (reader, journal, (told, taken)) = (self.handover.shown.reader(), self.journal.clone(), oneshot::channel());
         let mut predecessor = predecessor;
         // It waits, and a signal to stop must not.
         std::thread::Builder::new().name("take-over".into()).spawn(move || {

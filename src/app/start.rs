@@ -39,8 +39,12 @@ use crate::bus::clock::Clock;
 use crate::bus::demand::ClientInput;
 use crate::bus::history::History;
 use crate::bus::publisher::Publisher;
+use crate::bus::reader::Reader;
+use crate::bus::shown_log::ShownLog;
 use crate::bus::signal::pulse::Vitals;
 use crate::check::rehearse;
+use crate::cluster::relay::greeting::ParentGreeting;
+use crate::cluster::runner::ShowEpoch;
 use crate::config::logs::Logging;
 use crate::config::{ConfigSources, Effective};
 use crate::delivery::bus_handles::BusHandles;
@@ -102,10 +106,14 @@ pub(super) fn start(
         Edge::check_listeners(&EdgeSettings::new(&config), inherited)?;
         predecessor.release()?;
     }
-    let OpenBus { source, reader, archive, cluster } =
+    let OpenBus { source, shown, archive, cluster } =
         opening::open(&config, (node, relay, clients), (limits, &history), (clock, &meters))?;
     let served = (served, followed, process, simulated);
-    let (host, relays) = relaying::host(&config, served, reader.clone(), (clock, &meters))?.unzip();
+    let (mut host, mut relays, mut says) = (None, None, None);
+    if let Some(hosted) = relaying::host(&config, served, shown.clone(), (clock, &meters))? {
+        (host, relays, says) = (Some(hosted.host), Some(hosted.admission), Some(hosted.says));
+    }
+    let reader = shown.reader();
     let delays = gatekeeping.views();
     let journal = EndJournal::new(journal_limits(&config), &meters);
     let handles = BusHandles {
@@ -122,8 +130,8 @@ pub(super) fn start(
     let live = (&handles, shards(&config));
     let shared = predecessor.as_deref().and_then(Predecessor::spool_lock);
     let terms = LogTerms { limits, history: &history, delay: &config.delay, spool_lock: shared };
-    let OpenViews { views, lines, workers, shards: on_views, spool_lock } =
-        views::open(&delays, live, &terms, (clock, &meters))?;
+    let OpenViews { views, delayed, lines, workers, shards: on_views, spool_lock } =
+        views::open(&delays, (live, &shown), &terms, (clock, &meters))?;
     let shares = share_open_files(&config, workers.len());
     let settings = DeliverySettings::new(&config, shards(&config), simulated);
     let (delivery, threads) =
@@ -193,8 +201,12 @@ pub(super) fn start(
     let mut parts = VitalParts::default();
     threads.into_handles().into_iter().for_each(|shard| parts.watch(shard));
     if !lines.is_empty() {
-        let stopped = stopped.clone();
-        let run = move || lines.run(clock, &stopped);
+        let (stopped, delivery) = (stopped.clone(), delivery.clone());
+        let show = move |view: ViewId, reader: Reader| {
+            delivery.begin_epoch(view, &reader);
+            delayed[usize::from(view.0) - 1].begin(reader);
+        };
+        let run = move || lines.run(clock, &stopped, &show);
         parts.start("delay", run).map_err(AppError::system("start the delayed views"))?;
     }
     for worker in workers {
@@ -236,18 +248,21 @@ pub(super) fn start(
         }
         BusWriter::Cluster(drive, orders) => {
             let connect = connector(&config, (feed_settings, chosen), (clock, &meters), || simulate(&mut parts))?;
-            let told = stopped.clone();
-            parts.start("cluster", move || drive(told)).map_err(AppError::system("start the cluster's node"))?;
+            let (told, shows) = (stopped.clone(), show_epoch(&delivery, shown.clone(), says));
+            parts.start("cluster", move || drive(told, shows)).map_err(AppError::system("start the cluster's node"))?;
             let in_turns = feed_in_turns(orders, connect, stopped.clone());
             Box::new(move || parts::drive(runtime, feed_faults.run("feed", in_turns)))
         }
-        BusWriter::Parent(drive) => Box::new(move || drive(stopped)),
+        BusWriter::Parent(drive) => {
+            let shows = show_epoch(&delivery, shown.clone(), says);
+            Box::new(move || drive(stopped, shows))
+        }
     };
     let first_phase = if predecessor.is_some() { Phase::Waiting } else { Phase::Serving };
     let (phase, phases) = watch::channel(first_phase);
     if let Some(canary) = canary {
         let around =
-            CanarySurroundings { reader: reader.clone(), clock, phases: phases.clone(), stopped: stop.subscribe() };
+            CanarySurroundings { shown: shown.clone(), clock, phases: phases.clone(), stopped: stop.subscribe() };
         let started = canary.into_run(&addresses, around).map_err(io::Error::other);
         let started = started.and_then(|run| parts.start("canary", run));
         started.map_err(AppError::system("start the canary"))?;
@@ -257,7 +272,7 @@ pub(super) fn start(
     parts.start("edge", serve).map_err(AppError::system("start the edge"))?;
     parts.start("feed", start_feed).map_err(AppError::system("start the feed"))?;
     let meters = HandoverMeters::new(&meters);
-    let handover = Handover { program, feed: feed_control, spool_lock, reader, service, meters };
+    let handover = Handover { program, feed: feed_control, spool_lock, shown, service, meters };
     let server = RunningServer {
         parts,
         delivery,
@@ -275,6 +290,23 @@ pub(super) fn start(
         successor: None,
     };
     Ok((server, addresses))
+}
+
+/// Brings another epoch of the live log to all who read it, and tells relays of this server.
+fn show_epoch(
+    delivery: &Arc<Delivery>,
+    shown: ShownLog,
+    says: Option<watch::Sender<Option<ParentGreeting>>>,
+) -> ShowEpoch {
+    let delivery = delivery.clone();
+    Box::new(move |reader| {
+        let epoch = reader.epoch().0;
+        delivery.begin_epoch(ViewId::LIVE, &reader);
+        shown.begin(reader);
+        if let Some(says) = &says {
+            says.send_modify(|greeting| greeting.iter_mut().for_each(|greeting| greeting.epoch = epoch));
+        }
+    })
 }
 
 /// Whether two processes must not feed their clients at a time: the archive has one owner, and some venues allow too few

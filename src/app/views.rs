@@ -15,14 +15,18 @@ use crate::bus::delay::line::{DelayLine, LineParts, OpenLine};
 use crate::bus::delay::spool::directory::SpoolDirectory;
 use crate::bus::delay::spool::worker::{SpoolTerms, SpoolWorker};
 use crate::bus::demand::requests::Requests;
+use crate::bus::feed_state::{FeedState, StaleReason};
 use crate::bus::history::History;
 use crate::bus::private_directory::PrivateDirectoryError;
+use crate::bus::reader::Reader;
+use crate::bus::shown_log::ShownLog;
 use crate::bus::signal::pulse::Pulse;
 use crate::bus::views::Views;
 use crate::delivery::bus_handles::BusHandles;
 use crate::settings::table::Delay;
 use crate::words::ids::Epoch;
 use crate::words::metrics::Meters;
+use crate::words::stamp::Stamp;
 
 /// How often the lines look for frames: a ring is many times larger than what arrives meanwhile, and no delay is so
 /// short that it matters. A doorbell would cost each frame of the live log.
@@ -31,6 +35,8 @@ const TURN_INTERVAL: Duration = Duration::from_millis(2);
 /// Views that are open, and what feeds them.
 pub(super) struct OpenViews {
     pub views: Views,
+    /// The logs of the delayed ones.
+    pub delayed: Vec<ShownLog>,
     pub lines: DelayLines,
     /// What reads and writes for the lines.
     pub workers: Vec<SpoolWorker>,
@@ -50,9 +56,33 @@ pub(super) struct LogTerms<'t> {
 }
 
 pub(super) struct DelayLines {
-    lines: Vec<DelayLine>,
+    lines: Vec<ViewLine>,
+    /// The live log.
+    shown: ShownLog,
     pub pulse: Pulse,
 }
+
+/// What feeds one view.
+struct ViewLine {
+    line: DelayLine,
+    /// Of the epoch that the live log has begun, until the view gets to it.
+    next: Option<(DelayLine, Reader)>,
+    terms: LineTerms,
+}
+
+/// What a view is opened with again.
+struct LineTerms {
+    view: u8,
+    delay: ViewDelay,
+    limits: Limits,
+    history: History,
+    bytes_max: usize,
+    spool: Option<SpoolTerms>,
+    meters: Meters,
+}
+
+/// Has clients of a view read this log from now on, which is of another epoch.
+pub(super) type ShowView<'s> = &'s dyn Fn(ViewId, Reader);
 
 /// Opens a view for each of these delays, in the order of their numbers; `live` is for `live_shards` shards.
 ///
@@ -60,37 +90,38 @@ pub(super) struct DelayLines {
 /// The directory of spools cannot be used.
 pub(super) fn open(
     delays: &[ViewDelay],
-    (live, live_shards): (&BusHandles, usize),
+    ((live, live_shards), shown): ((&BusHandles, usize), &ShownLog),
     terms: &LogTerms<'_>,
     (clock, meters): (Clock, &Meters),
 ) -> Result<OpenViews, PrivateDirectoryError> {
     let opened = if delays.is_empty() { None } else { open_spool(terms)? };
     let (spool, spool_lock) = opened.unzip();
     let (mut lines, mut workers) = (Vec::new(), Vec::new());
-    let (mut readers, mut shards) = (Vec::new(), vec![live.clone(); live_shards]);
+    let (mut delayed, mut shards) = (Vec::new(), vec![live.clone(); live_shards]);
     for (view, delay) in (1..).zip(delays) {
-        let parts = LineParts {
+        let terms_of_line = LineTerms {
             view,
             delay: delay.clone(),
-            live: live.reader.clone(),
-            epoch: Epoch(rand::random()),
             limits: terms.limits,
             history: terms.history.clone(),
             bytes_max: terms.delay.bytes_max,
             spool: spool.clone(),
+            meters: meters.clone(),
         };
+        let parts = terms_of_line.parts(live.reader.clone());
         let OpenLine { line, reader, workers: of_line } = DelayLine::open(parts, meters, clock.now());
         // Clients of a delayed view say nothing to the feed, whose answers would not be delayed.
         let (view, requests) = (ViewId(view), Requests::closed());
         let handles = BusHandles { view, reader: reader.clone(), requests, ..live.clone() };
         shards.extend(vec![handles; terms.delay.shards]);
-        lines.push(line);
+        lines.push(ViewLine { line, next: None, terms: terms_of_line });
         workers.extend(of_line);
-        readers.push(reader);
+        delayed.push(ShownLog::new(reader));
     }
-    let lines = DelayLines { lines, pulse: Pulse::default() };
+    let lines = DelayLines { lines, shown: shown.clone(), pulse: Pulse::default() };
     Ok(OpenViews {
-        views: Views::new(live.reader.clone(), readers),
+        views: Views::new(shown.clone(), delayed.iter().cloned()),
+        delayed,
         lines,
         workers,
         shards,
@@ -115,13 +146,14 @@ impl DelayLines {
     }
 
     /// Feeds the views until the stop.
-    pub(super) fn run(mut self, clock: Clock, stopped: &watch::Receiver<bool>) -> io::Result<()> {
+    pub(super) fn run(mut self, clock: Clock, stopped: &watch::Receiver<bool>, show: ShowView<'_>) -> io::Result<()> {
         while !*stopped.borrow() {
             let now = clock.now();
             self.pulse.beat(now);
-            let mut is_late = false;
+            let (live, mut is_late) = (self.shown.reader(), false);
             for line in &mut self.lines {
-                is_late |= line.turn(now) == Some(Duration::ZERO);
+                line.follow(&live, now)?;
+                is_late |= line.is_late_after(now, show);
             }
             if !is_late {
                 std::thread::sleep(TURN_INTERVAL);
@@ -130,3 +162,53 @@ impl DelayLines {
         Ok(())
     }
 }
+
+impl ViewLine {
+    /// If the live log has begun another epoch, the view is to begin it as late as all that it shows.
+    fn follow(&mut self, live: &Reader, now: Stamp) -> io::Result<()> {
+        let known = self.next.as_ref().map_or(&self.line, |(next, _)| next).live_epoch();
+        if known == live.epoch() {
+            return Ok(());
+        }
+        let opened = DelayLine::open_epoch(self.terms.parts(live.clone()), &self.terms.meters, now);
+        for worker in opened.workers {
+            // It ends with its line, and never fails.
+            std::thread::Builder::new().name("spool".into()).spawn(move || worker.run())?;
+        }
+        self.next = Some((opened.line, opened.reader));
+        Ok(())
+    }
+
+    /// Publishes what is old enough; whether there is more of it.
+    fn is_late_after(&mut self, now: Stamp, show: ShowView<'_>) -> bool {
+        let is_late = self.line.turn(now) == Some(Duration::ZERO);
+        let Some((next, reader)) = &mut self.next else { return is_late };
+        let is_next_late = next.turn(now) == Some(Duration::ZERO);
+        let is_warm = !matches!(&*reader.feed(), FeedState::Stale { reason: StaleReason::DelayWarming, .. });
+        if self.line.is_empty() && is_warm {
+            show(ViewId(self.terms.view), reader.clone());
+            if let Some((next, _)) = self.next.take() {
+                std::mem::replace(&mut self.line, next).give_way();
+            }
+        }
+        is_late || is_next_late
+    }
+}
+
+impl LineTerms {
+    fn parts(&self, live: Reader) -> LineParts {
+        LineParts {
+            view: self.view,
+            delay: self.delay.clone(),
+            live,
+            epoch: Epoch(rand::random()),
+            limits: self.limits,
+            history: self.history.clone(),
+            bytes_max: self.bytes_max,
+            spool: self.spool.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

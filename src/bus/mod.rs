@@ -20,6 +20,7 @@ pub mod reader;
 pub mod retained;
 pub mod retained_topic;
 pub mod retention;
+pub mod shown_log;
 pub mod signal;
 pub mod topic_status;
 pub mod views;

@@ -57,6 +57,8 @@ pub struct Publisher {
     free: VecDeque<(Offset, TopicId)>,
     /// The topic that `expire` looks at next.
     next_look: usize,
+    /// Another log goes on in the place of this one.
+    is_succeeded: bool,
     meters: PublisherMeters,
 }
 
@@ -130,6 +132,7 @@ impl Publisher {
             admitted: 0,
             free: VecDeque::new(),
             next_look: 0,
+            is_succeeded: false,
             meters,
         };
         publisher.show_state(&FeedState::Connecting);
@@ -292,6 +295,11 @@ impl Publisher {
         self.ring_doorbells();
     }
 
+    /// The log ends, because another one goes on in its place: readers are told by that one.
+    pub fn give_way(mut self) {
+        self.is_succeeded = true;
+    }
+
     /// Topics that were new, ever: two calls that give the same have no new topic between them.
     pub fn admitted(&self) -> u64 {
         self.admitted
@@ -379,7 +387,8 @@ impl Publisher {
 
 impl Drop for Publisher {
     fn drop(&mut self) {
-        if !matches!(&*self.shared.feed.get(), FeedState::Stale { reason: StaleReason::UpstreamDown, .. }) {
+        let is_told = matches!(&*self.shared.feed.get(), FeedState::Stale { reason: StaleReason::UpstreamDown, .. });
+        if !is_told && !self.is_succeeded {
             let message = "the server lost its feed and is ending; reconnect in a few seconds".to_string();
             let since_ms = Clock::start().now().wall_ms;
             self.announce(FeedState::Stale { reason: StaleReason::UpstreamDown, since_ms, message });

@@ -1,5 +1,5 @@
-//! What is retained of topics, exact at one offset, for another server that begins with it: written once, in entries as
-//! the archive has them.
+//! What is retained of topics, exact at one offset, for another log that begins with it. For another server it is written
+//! once, in entries as the archive has them.
 //!
 //! ```text
 //! entries    length u32, entry                        of what is kept, until one is the last
@@ -33,7 +33,7 @@ const BUILDS_UP: u8 = 2;
 /// Of one topic, after the entries.
 const TOPIC_BYTES: usize = 9;
 
-/// What another server retains of one topic.
+/// What another server, or another log, retains of one topic.
 pub struct RetainedTopic {
     pub(in crate::bus) name: Box<str>,
     pub(in crate::bus) count: u64,
@@ -85,6 +85,20 @@ fn besides(topic: &Current) -> impl Iterator<Item = &Arc<Frame>> {
     let transient = topic.retained.besides().0.filter(|transient| transient.offset != newest.offset);
     let newest = Some(newest).filter(|newest| topic.retained.find(newest.offset).is_none());
     transient.into_iter().chain(newest)
+}
+
+/// What is retained of all topics, for another log of this process.
+pub fn retained_topics(snapshot: &Snapshot) -> Vec<RetainedTopic> {
+    let archived = |frame: &Arc<Frame>| Some((frame.offset, frame_of(item_of(frame))?));
+    let topics = snapshot.topics.iter().map(|topic| RetainedTopic {
+        name: topic.retained.newest().topic.name.clone(),
+        count: topic.count,
+        builds_up: topic.builds_up(),
+        had_events: topic.retained.besides().1,
+        kept: topic.retained.kept_after(Offset::START).filter_map(archived).collect(),
+        besides: besides(topic).filter_map(archived).collect(),
+    });
+    topics.collect()
 }
 
 struct TopicWriter<'w> {

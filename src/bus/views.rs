@@ -4,19 +4,20 @@ use std::sync::Arc;
 
 use crate::access::rights::ViewId;
 use crate::bus::reader::Reader;
+use crate::bus::shown_log::ShownLog;
 
-/// A reader of each view; clones are the same ones.
+/// The log of each view; clones are the same ones.
 #[derive(Clone)]
-pub struct Views(Arc<[Reader]>);
+pub struct Views(Arc<[ShownLog]>);
 
 impl Views {
     /// The live log, and the delayed views in the order of their numbers.
-    pub fn new(live: Reader, delayed: impl IntoIterator<Item = Reader>) -> Views {
+    pub fn new(live: ShownLog, delayed: impl IntoIterator<Item = ShownLog>) -> Views {
         Views(std::iter::once(live).chain(delayed).collect())
     }
 
-    pub fn live(&self) -> &Reader {
-        &self.0[0]
+    pub fn live(&self) -> Reader {
+        self.0[0].reader()
     }
 
     /// Whether there are no delayed views.
@@ -25,7 +26,7 @@ impl Views {
     }
 
     /// The log of this view; none if there is no such view. Never the live log instead.
-    pub fn reader(&self, view: ViewId) -> Option<&Reader> {
-        self.0.get(usize::from(view.0))
+    pub fn reader(&self, view: ViewId) -> Option<Reader> {
+        self.0.get(usize::from(view.0)).map(ShownLog::reader)
     }
 }

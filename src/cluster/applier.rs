@@ -7,6 +7,7 @@ use feed_log::entry::{EntryBody, LogEntry};
 use crate::bus::feed_state::FeedState;
 use crate::bus::logged::{ArchivedFrame, frame_of, hole, publish_logged, refill_logged};
 use crate::bus::publisher::Publisher;
+use crate::bus::retained_topic::RetainedTopic;
 use crate::cluster::logged_state::feed_state;
 use crate::cluster::runner::CutOffWords;
 use crate::cluster::snapshots::PeerSnapshot;
@@ -44,6 +45,27 @@ impl Applier {
 
     pub fn publisher(&self) -> &Publisher {
         &self.publisher
+    }
+
+    /// As the ingester has it.
+    pub fn feed(&self) -> &FeedState {
+        &self.feed
+    }
+
+    /// Another epoch begins after this offset with what was retained in the one before.
+    pub fn begin_anew(&mut self, topics: Vec<RetainedTopic>, feed: FeedState, offset: u64, now: Stamp) {
+        if offset > 0 {
+            self.publisher.leap_to(topics, Offset(offset), now);
+        }
+        self.feed = feed;
+        if !self.is_cut_off {
+            self.publisher.announce(self.feed.clone());
+        }
+    }
+
+    /// Clients are shown another bus.
+    pub fn give_way(self) {
+        self.publisher.give_way();
     }
 
     /// The state of the feed, between two entries that do not belong together.

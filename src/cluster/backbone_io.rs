@@ -17,8 +17,9 @@ pub trait Backbone: Send {
     fn tell(&mut self, hello: NodeHello);
     fn ask_hellos(&mut self);
     fn report_fork(&mut self, epoch: u64);
-    /// Asks the other nodes for a snapshot, which comes as one of [`BackboneEvents::snapshots`].
-    fn ask_snapshot(&mut self);
+    /// Asks the other nodes for a snapshot, which comes as one of [`BackboneEvents::snapshots`]; one of the epoch `besides`
+    /// is of no use.
+    fn ask_snapshot(&mut self, besides: Option<u64>);
 }
 
 /// What comes from the log and the other nodes.

@@ -225,10 +225,10 @@ impl Backbone for NatsBackbone {
         self.publish("hello", Bytes::new());
     }
 
-    fn ask_snapshot(&mut self) {
+    fn ask_snapshot(&mut self, besides: Option<u64>) {
         let (link, found) = (self.link(), self.found.clone());
         tokio::spawn(async move {
-            let snapshot = taker::take(link).await;
+            let snapshot = taker::take(link, besides).await;
             let _ = found.send(snapshot).await;
         });
     }

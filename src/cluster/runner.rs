@@ -1,5 +1,6 @@
 //! Drives a node: events in, commands out, and what the feed has published into the log.
 
+mod epochs;
 mod parts;
 
 use std::io;
@@ -25,10 +26,9 @@ use crate::cluster::collector::Collector;
 use crate::cluster::meters::ClusterMeters;
 use crate::cluster::relay::served_log::ServedLog;
 use crate::cluster::runner::parts::tell_silence;
-pub use crate::cluster::runner::parts::{BusFactory, ClusterError, CutOffWords, FeedOrder, RunnerSigns};
+pub use crate::cluster::runner::parts::{BusFactory, ClusterError, CutOffWords, FeedOrder, RunnerSigns, ShowEpoch};
 use crate::cluster::snapshots::maker::BasisRequest;
 use crate::cluster::snapshots::{PeerSnapshot, SnapshotBasis};
-use crate::words::ids::Epoch;
 use crate::words::stamp::Stamp;
 
 /// A node wakes at least this often, which is its sign of life.
@@ -66,6 +66,10 @@ pub struct Joined<B> {
 struct Core<B> {
     runner: Runner<B>,
     applier: Option<(Applier, Reader)>,
+    /// Of the epoch before, while clients still see that.
+    outdated: Option<Applier>,
+    /// None before clients see anything.
+    shows: Option<ShowEpoch>,
     /// Of another node, until the log shows whether it counts.
     snapshot: Option<PeerSnapshot>,
     readiness: NodeReadiness,
@@ -85,6 +89,8 @@ impl<B: Backbone> Joining<B> {
         let core = Core {
             runner,
             applier: None,
+            outdated: None,
+            shows: None,
             snapshot: None,
             readiness: NodeReadiness::Joining,
             stage: None,
@@ -113,16 +119,18 @@ impl<B: Backbone> Joining<B> {
 }
 
 impl<B: Backbone> Joined<B> {
-    /// Until the stop. An ingester resigns first, so that another node goes on at once.
+    /// Until the stop. An ingester resigns first, so that another node goes on at once. `shows` has clients see the bus of
+    /// another epoch.
     ///
     /// # Errors
-    /// This node cannot go on; started again it can.
-    pub async fn run(mut self, mut stopped: watch::Receiver<bool>) -> io::Result<()> {
+    /// The connection has ended for good.
+    pub async fn run(mut self, mut stopped: watch::Receiver<bool>, shows: ShowEpoch) -> io::Result<()> {
         let core = &mut self.core;
+        core.shows = Some(shows);
         let pulse = core.applier.as_ref().map(|(_, reader)| reader.pulse());
         while !*stopped.borrow() {
             tokio::select! {
-                turn = core.turn_as_joined() => turn.map_err(io::Error::other)?,
+                turn = core.turn() => turn.map_err(io::Error::other)?,
                 _ = stopped.changed() => {}
             }
             match (&pulse, &core.stage) {
@@ -136,7 +144,7 @@ impl<B: Backbone> Joined<B> {
         core.handle(NodeEvent::Resign { for_good: true }).map_err(io::Error::other)?;
         let resign = async {
             while core.runner.node.reign().is_some() {
-                core.turn_as_joined().await?;
+                core.turn().await?;
             }
             Ok::<(), ClusterError>(())
         };
@@ -151,16 +159,6 @@ impl<B: Backbone> Joined<B> {
 }
 
 impl<B: Backbone> Core<B> {
-    async fn turn_as_joined(&mut self) -> Result<(), ClusterError> {
-        let epoch = self.epoch();
-        self.turn().await?;
-        if self.epoch() == epoch { Ok(()) } else { Err(ClusterError::EpochChanged) }
-    }
-
-    fn epoch(&self) -> Option<Epoch> {
-        self.applier.as_ref().map(|(_, reader)| reader.epoch())
-    }
-
     fn now(&self) -> Duration {
         Duration::from_nanos(self.runner.clock.now().mono_ns)
     }
@@ -259,7 +257,9 @@ impl<B: Backbone> Core<B> {
             self.runner.meters.jumps.increment(1);
             self.serve_anew();
         }
-        self.applier(snapshot.place.position.epoch).begin_with(snapshot, is_after_hole, now);
+        let epoch = snapshot.place.position.epoch;
+        self.leave_other_epoch(epoch);
+        self.applier(epoch).begin_with(snapshot, is_after_hole, now);
     }
 
     fn drop_snapshot(&mut self, begins_anew: bool) {
@@ -279,19 +279,12 @@ impl<B: Backbone> Core<B> {
                 NodeCommand::Apply { stored, entry } => {
                     self.tell_of(&entry, now);
                     self.serve(stored, &entry);
-                    let epoch = entry.header.epoch;
-                    if self.epoch().is_some_and(|known| known.0 != epoch) {
-                        // An ingester that begins one does not jump.
-                        self.applier = None;
-                        self.applier(epoch).jump(entry, now);
-                    } else {
-                        self.applier(epoch).apply(entry, now);
-                    }
+                    self.go_on_in_epoch(&entry, now);
+                    self.applier(entry.header.epoch).apply(entry, now);
+                    self.show_epoch();
                 }
                 NodeCommand::Jump { reason, stored, entry } => {
-                    if reason == JumpReason::Epoch {
-                        self.applier = None;
-                    }
+                    self.leave_other_epoch(entry.header.epoch);
                     // What is shown already only comes again.
                     self.runner.meters.jumps.increment(u64::from(reason != JumpReason::Restarted));
                     self.tell_of(&entry, now);
@@ -299,7 +292,7 @@ impl<B: Backbone> Core<B> {
                     self.serve(stored, &entry);
                     self.applier(entry.header.epoch).jump(entry, now);
                 }
-                NodeCommand::AskSnapshot => self.runner.backbone.ask_snapshot(),
+                NodeCommand::AskSnapshot { besides } => self.runner.backbone.ask_snapshot(besides),
                 NodeCommand::TakeSnapshot { is_after_hole } => self.take_snapshot(is_after_hole, now),
                 NodeCommand::DropSnapshot { begins_anew } => self.drop_snapshot(begins_anew),
                 NodeCommand::OpenFeed { term } => self.open_feed(term),
@@ -331,15 +324,6 @@ impl<B: Backbone> Core<B> {
         let lag_ms = now.wall_ms.saturating_sub(entry.header.sent_ms);
         self.runner.meters.applied(entry);
         self.runner.told.status.lock().applied(entry, lag_ms);
-    }
-
-    fn applier(&mut self, epoch: u64) -> &mut Applier {
-        let open = || {
-            let (publisher, reader) = (self.runner.buses.shown)(Epoch(epoch));
-            // The newest frames come first then, and its values later.
-            (Applier::new(publisher, self.snapshot.is_some(), self.runner.words), reader)
-        };
-        &mut self.applier.get_or_insert_with(open).0
     }
 
     fn open_feed(&mut self, term: u64) {
@@ -386,8 +370,10 @@ impl<B: Backbone> Core<B> {
             // Only what an ingester that is known to live has appended makes this node a witness of the log.
             self.runner.backbone.ask_hellos();
         }
-        if let Some((applier, _)) = &mut self.applier {
+        let newest = self.applier.as_mut().map(|(applier, _)| applier);
+        for applier in newest.into_iter().chain(&mut self.outdated) {
             applier.cut_off(readiness != NodeReadiness::Ready, now);
         }
+        self.show_epoch();
     }
 }

@@ -12,6 +12,7 @@ use crate::access::rights::ViewId;
 use crate::access::selector::{ReachedSessions, SessionOrder, SessionSelector};
 use crate::access::session_row::{SessionFilter, SessionRow};
 use crate::bus::clock::Clock;
+use crate::bus::reader::Reader;
 use crate::bus::signal::pulse::Pulse;
 use crate::delivery::bus_handles::BusHandles;
 use crate::delivery::handoff::Handoff;
@@ -90,6 +91,13 @@ impl Delivery {
         }
         // The same if the shard has ended meanwhile; its load does not count any more then.
         shard.sender.send(ShardMessage::Adopt(Box::new(handoff)));
+    }
+
+    /// The log of this view has begun another epoch: its sessions start anew in that.
+    pub fn begin_epoch(&self, view: ViewId, reader: &Reader) {
+        for shard in self.shards.iter().filter(|shard| shard.view == view) {
+            shard.sender.send(ShardMessage::Epoch(reader.clone()));
+        }
     }
 
     /// The sign of life of each shard, with the shard's name.

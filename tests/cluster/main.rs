@@ -1,5 +1,6 @@
 //! Several servers, one feed.
 
+mod epochs;
 mod join;
 mod relay;
 mod replicas;

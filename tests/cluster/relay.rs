@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use futures_util::{SinkExt, StreamExt};
+use kit::client::Client;
 use kit::cluster_nodes::Nodes;
 use kit::http::{HANDSHAKE, ask, refused_upgrade};
 use kit::program::{Program, run};
@@ -165,18 +166,35 @@ async fn a_parent_that_starts_again_with_its_archive_goes_on_at_its_offsets() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_parent_that_begins_anew_is_told() {
+async fn a_parent_that_begins_anew_is_told_to_clients_that_stay_on_relays_in_a_row() {
     let market = market("500");
     let listen = free_address();
     let mut core = core_on(&listen, &market, &[]);
-    let mut follower = relay(&[&core], &[]);
+    let between = relay(&[&core], &[]);
+    let follower = relay(&[&between], &[]);
     let mut seen = Seen::default();
     seen.read(&follower, offset(&core) + 200).await;
+    let mut client = Client::connect(&follower.ws("/v1/ws?topics=%3E")).await;
+    client.expect_op("welcome").await;
+    client.expect_op("subscribed").await;
     core.kill();
-    let _core = core_on(&listen, &market, &[]);
-    assert_eq!(follower.wait().code(), Some(1), "its supervisor starts it again");
-    assert!(follower.log().contains("another epoch"), "{}", follower.log());
-    let follower = relay_of(&[format!("ws://{listen}")], &[]);
+    let core = core_on(&listen, &market, &[]);
+    let epoch = core.get("/v1/snapshot").json()["epoch"].clone();
+    let message = async |client: &mut Client, op: &str| loop {
+        let message: Value = serde_json::from_str(&client.text().await).expect("JSON");
+        if message["op"] == op {
+            return message;
+        }
+    };
+    assert_eq!(message(&mut client, "view").await["epoch"], epoch);
+    assert_eq!(message(&mut client, "skipped").await["reason"], "epoch");
+    let mut anew = Seen::default();
+    anew.read(&follower, offset(&core) + 200).await;
+    assert_eq!(Value::from(&*anew.epoch), epoch);
+    let mut at_core = Seen { epoch: anew.epoch.clone(), cursor: anew.cursor - 150, ..Seen::default() };
+    at_core.read(&core, anew.cursor).await;
+    check_equal(&[anew, at_core]);
+    eventually("it is ready", || (follower.get("/readyz").status == 200).then_some(()));
     let news = follower.get(&format!("/v1/poll?topics=%3E&since={}:{}", seen.epoch, seen.cursor));
     assert_eq!(news.json()["skipped"]["reason"], "epoch", "{}", news.body);
 }

@@ -4,10 +4,16 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use fanline::bus::retention::Retention;
+use fanline::bus::shown_log::ShownLog;
+use fanline::bus::views::Views;
+use fanline::bus::{self, Limits};
 use fanline::edge::phase::Phase;
 use fanline::edge::settings::{PollLimits, Settings};
-use fanline::protocol::encoding::PayloadKind;
-use kit::edge::{EdgeHarness, settings};
+use fanline::protocol::encoding::{Payload, PayloadKind};
+use fanline::words::ids::{Epoch, Offset};
+use fanline::words::metrics::Meters;
+use fanline::words::stamp::Stamp;
+use kit::edge::{EdgeHarness, parts, settings};
 use kit::http_client::{Answer, HttpClient};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -277,4 +283,36 @@ async fn until_waiting(harness: &EdgeHarness, count: usize) {
         }
     };
     tokio::time::timeout(kit::DEADLINE, wait).await.unwrap_or_else(|_| panic!("expected {count} that wait"));
+}
+
+/// The same offsets stand in both epochs, for other messages.
+#[tokio::test]
+async fn a_poll_that_waits_while_another_epoch_begins_ends_and_the_next_one_starts_anew() {
+    let (mut parts, publisher, newcomers) = parts();
+    let shown = ShownLog::new(parts.views.live());
+    parts.views = Views::new(shown.clone(), []);
+    let mut harness = EdgeHarness::with_parts(quick(), (parts, publisher, newcomers));
+    for _ in 0..3 {
+        publish(&mut harness, "a");
+    }
+    let first = harness.get("/v1/poll?topics=a,b", "").await;
+    let path = format!("/v1/poll?topics=a,b&since={}&wait_ms=20000", next(&first));
+    let limits = Limits { ring_frames_max: 64, ring_bytes_max: 1 << 20, topics_max: 100 };
+    let (mut other, reader) = bus::open(Epoch(2), limits, &Meters::unread());
+    other.leap(Vec::new(), Offset(2));
+    for topic in ["b", "c", "b"] {
+        let payload = Payload { bytes: "2".into(), kind: PayloadKind::Json };
+        other.publish(topic, payload, Retention::NEWEST, Stamp::default()).expect("a good topic");
+    }
+    let begin = async {
+        until_waiting(&harness, 1).await;
+        shown.begin(reader);
+    };
+    let (waited, ()) = tokio::join!(harness.get(&path, ""), begin);
+    assert_eq!((waited.status, waited.header("fanline-next")), (204, Some(&*next(&first))));
+    let anew = harness.get(&path, "").await;
+    assert_eq!(anew.json()["skipped"]["reason"], "epoch", "{}", anew.text());
+    assert_eq!((frames(&anew), next(&anew)), (vec![(5, "b".into())], format!("{}:5", Epoch(2))));
+    let path = format!("/v1/poll?topics=a,b&since={}:3", Epoch(2));
+    assert_eq!(frames(&harness.get(&path, "").await), [(5, "b".into())]);
 }

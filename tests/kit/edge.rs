@@ -11,6 +11,7 @@ use fanline::audit::log::AuditLog;
 use fanline::bus::clock::Clock;
 use fanline::bus::publisher::Publisher;
 use fanline::bus::retention::Retention;
+use fanline::bus::shown_log::ShownLog;
 use fanline::bus::signal::pulse::Vitals;
 use fanline::bus::views::Views;
 use fanline::bus::{self, Limits};
@@ -86,7 +87,7 @@ pub fn parts_with_ring(ring_frames_max: usize) -> (EdgeParts, Publisher, mpsc::U
     });
     (
         EdgeParts {
-            views: Views::new(reader, []),
+            views: Views::new(ShownLog::new(reader), []),
             adopt: adopt_client,
             vitals: Vitals::new(Clock::start(), Vec::new()),
             meters,

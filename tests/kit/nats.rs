@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fmt::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use super::http::get;
@@ -20,6 +20,8 @@ pub struct NatsServer {
     arguments: Vec<OsString>,
     /// Where it shows its connections; only of a group.
     monitor: Option<SocketAddr>,
+    /// Only of one that is alone.
+    store: Option<PathBuf>,
 }
 
 impl NatsServer {
@@ -29,8 +31,8 @@ impl NatsServer {
         let [address] = free_addresses();
         let (host, port) = (address.ip().to_string(), address.port().to_string());
         let arguments = ["-js", "-a", &host, "-p", &port, "-sd"].map(OsString::from);
-        let arguments = arguments.into_iter().chain([folder.into_os_string()]).collect();
-        let mut server = NatsServer { child: None, program, address, arguments, monitor: None };
+        let arguments = arguments.into_iter().chain([folder.clone().into_os_string()]).collect();
+        let mut server = NatsServer { child: None, program, address, arguments, monitor: None, store: Some(folder) };
         server.run();
         Some(server)
     }
@@ -50,7 +52,8 @@ impl NatsServer {
             let file = folder.join(format!("nats-{index}.conf"));
             std::fs::write(&file, text).expect("a folder to write to");
             let arguments = vec!["-c".into(), file.into_os_string()];
-            NatsServer { child: None, program: program.clone(), address, arguments, monitor: Some(monitor) }
+            let monitor = Some(monitor);
+            NatsServer { child: None, program: program.clone(), address, arguments, monitor, store: None }
         });
         // Each one waits for others before it answers anything.
         group.iter_mut().for_each(NatsServer::run);
@@ -68,6 +71,26 @@ impl NatsServer {
         command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         self.child = Some(command.spawn().expect("nats-server starts"));
         eventually("nats-server listens", || TcpStream::connect(self.address).ok());
+    }
+
+    /// What its store holds after an end at once. It runs again afterwards.
+    pub fn copy_store(&mut self) -> PathBuf {
+        self.kill();
+        let store = self.store.as_ref().expect("it is alone");
+        let copy = store.with_extension("copy");
+        let _ = std::fs::remove_dir_all(&copy);
+        copy_folder(store, &copy);
+        self.run();
+        copy
+    }
+
+    /// Ends it at once, and starts it with the store of before: what came since is lost, as after a loss of power.
+    pub fn roll_back(&mut self, copy: &Path) {
+        self.kill();
+        let store = self.store.as_ref().expect("it is alone");
+        std::fs::remove_dir_all(store).expect("a folder of its own");
+        copy_folder(copy, store);
+        self.run();
     }
 
     /// Sends a signal by its name; of those that `nats-server --signal` documents, too.
@@ -98,6 +121,18 @@ impl NatsServer {
 impl Drop for NatsServer {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a writable target directory");
+    for entry in std::fs::read_dir(from).expect("a folder").map_while(Result::ok) {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("a file that nobody writes");
+        }
     }
 }
 

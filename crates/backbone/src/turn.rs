@@ -20,10 +20,10 @@ pub enum NodeCommand {
     /// told what they miss.
     Jump { reason: JumpReason, stored: StoredBytes, entry: LogEntry },
     /// Ask the other nodes for a snapshot: [`crate::node::NodeEvent::SnapshotFound`] or
-    /// [`crate::node::NodeEvent::NoSnapshot`].
-    AskSnapshot,
+    /// [`crate::node::NodeEvent::NoSnapshot`]. One of the epoch `besides`, which is over, is of no use.
+    AskSnapshot { besides: Option<u64> },
     /// The snapshot that was found fits the log here. A node that joins has shown nothing yet: what is retained in it
-    /// counts from now on. After a hole, go on after its offset: clients are told what they miss.
+    /// counts from now on. After a hole, or in another epoch, go on after its offset: clients are told what they miss.
     TakeSnapshot { is_after_hole: bool },
     /// The snapshot that was found does not fit the log. If nothing of the log counts any more either, all of it follows
     /// again.

@@ -24,6 +24,7 @@ use crate::bench::dial::{DialError, DialTarget};
 use crate::bus::clock::Clock;
 use crate::bus::frame::{Frame, FrameKind};
 use crate::bus::reader::Reader;
+use crate::bus::shown_log::ShownLog;
 use crate::bus::signal::pulse::Pulse;
 use crate::config::canary_listener;
 use crate::edge::admin_key::AdminKey;
@@ -73,7 +74,7 @@ struct CanaryMeters {
 
 /// What it lives among.
 pub(super) struct CanarySurroundings {
-    pub reader: Reader,
+    pub shown: ShownLog,
     pub clock: Clock,
     pub phases: watch::Receiver<Phase>,
     pub stopped: watch::Receiver<bool>,
@@ -172,9 +173,9 @@ impl CanaryPlan {
 
 impl CanarySubscriber {
     fn run(mut self) {
-        self.sight.begin(self.around.reader.head(), self.around.clock.now());
+        self.sight.begin(self.around.shown.reader().head(), self.around.clock.now());
         while !self.is_stopped() {
-            let topic = self.topic.clone().or_else(|| busiest(&self.around.reader));
+            let topic = self.topic.clone().or_else(|| busiest(&self.around.shown.reader()));
             if let Some(topic) = topic.as_ref().filter(|_| self.is_serving()) {
                 match self.follow(topic) {
                     // It follows another topic, or there is nobody to follow.
@@ -256,7 +257,7 @@ impl CanarySubscriber {
         messages.take(received, |heard| match heard {
             Heard::Frame { offset } => self.saw(Offset(offset), now),
             Heard::Welcome => {
-                self.sight.begin(self.around.reader.head(), now);
+                self.sight.begin(self.around.shown.reader().head(), now);
                 tracing::info!(topic = topic.as_str(), address = %self.target.address, "the canary is connected");
             }
             Heard::Refusal(words) => {
@@ -275,7 +276,7 @@ impl CanarySubscriber {
         if !self.sight.saw(offset) || now.mono_ns < self.next_sample_ns {
             return;
         }
-        if let Some(frame) = self.around.reader.frame(offset).hot() {
+        if let Some(frame) = self.around.shown.reader().frame(offset).hot() {
             self.next_sample_ns = now.mono_ns + SAMPLE_NS;
             self.meters.latency.record(now.ns_since(frame.received) as f64 / 1e9);
         }
@@ -287,7 +288,7 @@ impl CanarySubscriber {
         match topic.filter(|_| self.is_serving()) {
             None => self.sight.rest(),
             Some(topic) => {
-                if let Some(newest) = newest(&self.around.reader, topic, LOOK_BACK) {
+                if let Some(newest) = newest(&self.around.shown.reader(), topic, LOOK_BACK) {
                     self.sight.expect(newest.offset, newest.received);
                 }
             }
@@ -311,8 +312,8 @@ impl CanarySubscriber {
 
     /// The topic has no messages any more, and others have.
     fn has_moved_away_from(&self, topic: &Pattern) -> bool {
-        let reader = &self.around.reader;
-        newest(reader, topic, CENSUS).is_none() && busiest(reader).is_some()
+        let reader = self.around.shown.reader();
+        newest(&reader, topic, CENSUS).is_none() && busiest(&reader).is_some()
     }
 
     fn is_serving(&self) -> bool {

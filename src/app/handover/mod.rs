@@ -37,7 +37,8 @@ use crate::app::handover::service_manager::ServiceManager;
 use crate::app::handover::successor::{ProgramStart, Successor};
 use crate::app::pausable_feed::FeedControl;
 use crate::bus::frame::FrameKind;
-use crate::bus::reader::{FrameLookup, Reader};
+use crate::bus::reader::FrameLookup;
+use crate::bus::shown_log::ShownLog;
 use crate::edge::listen::inherited::HandedSocket;
 use crate::edge::phase::Phase;
 use crate::words::ids::Offset;
@@ -93,7 +94,7 @@ pub(super) struct Handover {
     pub feed: Option<FeedControl>,
     /// Of the directory of spools, which both processes use for a while.
     pub spool_lock: Option<File>,
-    pub reader: Reader,
+    pub shown: ShownLog,
     pub service: ServiceManager,
     pub meters: HandoverMeters,
 }
@@ -156,7 +157,7 @@ impl Handover {
             return Err(HandoverError::FirstProcess);
         }
         let mut successor = Successor::start(&self.program, sockets, self.spool_lock.as_ref())?;
-        let mut started_at = self.reader.head();
+        let mut started_at = self.shown.reader().head();
         loop {
             match successor.next().await? {
                 HandoverMessage::Release => {
@@ -168,7 +169,7 @@ impl Handover {
                     }
                     successor.say(&HandoverMessage::Released).await?;
                 }
-                HandoverMessage::Started => started_at = self.reader.head(),
+                HandoverMessage::Started => started_at = self.shown.reader().head(),
                 HandoverMessage::Ready { has_data } => {
                     if !has_data && !*is_released && self.received_since(started_at) {
                         return Err(HandoverError::NoData);
@@ -202,11 +203,12 @@ impl Handover {
 
     /// Whether messages of the feed have come after this offset.
     fn received_since(&self, offset: Offset) -> bool {
-        let is_message = |offset| match self.reader.frame(Offset(offset)) {
+        let reader = self.shown.reader();
+        let is_message = |offset| match reader.frame(Offset(offset)) {
             FrameLookup::Hot(frame) => !matches!(frame.kind, FrameKind::Status(_) | FrameKind::Expired(_)),
             // So many came that it is overwritten.
             FrameLookup::Gone => true,
         };
-        (offset.0 + 1..=self.reader.head().0).any(is_message)
+        (offset.0 + 1..=reader.head().0).any(is_message)
     }
 }

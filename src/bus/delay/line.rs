@@ -82,6 +82,13 @@ pub struct DelayLine {
 }
 
 impl DelayLine {
+    /// The view of another epoch, which begins with what is retained in the live log; that is as old as the epoch.
+    pub fn open_epoch(parts: LineParts, meters: &Meters, now: Stamp) -> OpenLine {
+        let mut opened = DelayLine::open(parts, meters, now);
+        opened.line.take_retained(Offset::START, now);
+        opened
+    }
+
     /// An empty view, at the end of the live log. What is there already never enters it.
     pub fn open(parts: LineParts, meters: &Meters, now: Stamp) -> OpenLine {
         let LineParts { view, delay, live, epoch, limits, history, bytes_max, spool } = parts;
@@ -119,6 +126,21 @@ impl DelayLine {
         };
         line.warm_up(now);
         OpenLine { line, reader, workers }
+    }
+
+    /// The epoch of the live log.
+    pub fn live_epoch(&self) -> Epoch {
+        self.live.epoch()
+    }
+
+    /// Nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.queues.iter().all(DelayQueue::is_empty)
+    }
+
+    /// Another line goes on in the place of this one.
+    pub fn give_way(self) {
+        self.publisher.give_way();
     }
 
     /// Takes what is new in the live log, and publishes what is old enough. Returns how long there is nothing more to
@@ -258,11 +280,26 @@ impl DelayLine {
     /// The live ring has overrun the line: it continues with what is kept there. False if the publisher is a whole ring
     /// ahead again; the next turn tries again.
     fn start_over(&mut self, now: Stamp) -> bool {
+        let before = self.cursor;
+        if !self.take_retained(before, now) {
+            return false;
+        }
+        let offsets = self.cursor.0 - before.0;
+        self.meters.conflated.increment(offsets);
+        tracing::warn!(
+            offsets,
+            "the live ring has overrun a delayed view, whose clients skip; raise ring.frames_max or ring.bytes_max"
+        );
+        true
+    }
+
+    /// Takes what the live log keeps after this offset. False if its publisher is a whole ring ahead again.
+    fn take_retained(&mut self, before: Offset, now: Stamp) -> bool {
         let snapshot = self.live.snapshot(&TopicChoice::new(&[]), &mut |_| {});
         if snapshot.overrun {
             return false;
         }
-        let (before, until) = (self.cursor, snapshot.offset);
+        let until = snapshot.offset;
         let mut living: Vec<Vec<Arc<Topic>>> = self.queues.iter().map(|_| Vec::new()).collect();
         let mut frames: Vec<(usize, Arc<Frame>)> = Vec::new();
         for current in &snapshot.topics {
@@ -278,11 +315,6 @@ impl DelayLine {
         for (queue, living) in self.queues.iter_mut().zip(living) {
             queue.change_slice(now, |slice| slice.bridge(until, now, living));
         }
-        self.meters.conflated.increment(until.0 - before.0);
-        tracing::warn!(
-            offsets = until.0 - before.0,
-            "the live ring has overrun a delayed view, whose clients skip; raise ring.frames_max or ring.bytes_max"
-        );
         self.cursor = until;
         true
     }

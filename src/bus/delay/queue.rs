@@ -85,6 +85,10 @@ impl DelayQueue {
         self.frames
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// When the first entry may be published, on the monotonic clock; none if it is not in memory.
     pub fn due_ns(&self) -> Option<u64> {
         let delay_ns = u64::try_from(self.delay.as_nanos()).unwrap_or(u64::MAX);

@@ -14,7 +14,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::bus::clock::Clock;
 use crate::bus::demand::interest::{DemandStatus, Interest, InterestChange};
-use crate::bus::reader::Reader;
+use crate::bus::shown_log::ShownLog;
 use crate::cluster::clients::demand_form::{read_statuses, write_statuses, write_want};
 use crate::cluster::clients::held_feed::HeldFeed;
 use crate::cluster::clients::united_demand::{DemandNews, UnitedDemand};
@@ -31,7 +31,7 @@ pub struct NodeDemand {
     link: NodeLink,
     /// Of the clients of this node.
     interest: Arc<Interest>,
-    reader: Reader,
+    shown: ShownLog,
     clock: Clock,
     held: watch::Receiver<Option<HeldFeed>>,
     list: WantList,
@@ -47,7 +47,7 @@ pub struct NodeDemand {
 impl NodeDemand {
     pub fn new(
         link: NodeLink,
-        (interest, reader): (Arc<Interest>, Reader),
+        (interest, shown): (Arc<Interest>, ShownLog),
         held: watch::Receiver<Option<HeldFeed>>,
         clock: Clock,
     ) -> NodeDemand {
@@ -56,7 +56,7 @@ impl NodeDemand {
             list: WantList::new(link.node, now),
             link,
             interest,
-            reader,
+            shown,
             clock,
             held,
             united: None,
@@ -172,12 +172,13 @@ impl NodeDemand {
     }
 
     fn take(&mut self, statuses: Vec<(String, DemandStatus)>) {
+        let reader = self.shown.reader();
         for (topic, status) in statuses {
             let known = self.interest.statuses_of(std::iter::once(&*topic), u64::MAX).pop();
             if known.is_some_and(|(_, known)| known.as_ref() == Some(&status)) {
                 continue;
             }
-            if !self.reader.knows(&topic) && self.interest.is_wanted(&topic) {
+            if !reader.knows(&topic) && self.interest.is_wanted(&topic) {
                 self.unseen.insert(topic.as_str().into());
             }
             self.interest.set_status(&topic, status);
@@ -186,7 +187,7 @@ impl NodeDemand {
 
     /// A topic has a message: its status does not hold any more.
     fn look_for_messages(&mut self) {
-        let (interest, reader) = (&self.interest, &self.reader);
+        let (interest, reader) = (&self.interest, self.shown.reader());
         self.unseen.retain(|topic| {
             let is_known = reader.knows(topic);
             if is_known {

@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::bus::clock::Clock;
-use crate::bus::reader::Reader;
+use crate::bus::shown_log::ShownLog;
 use crate::cluster::relay::greeting::{ParentGreeting, PathFault};
 use crate::cluster::relay::meters::{HostMeters, RelayEnd};
 use crate::cluster::relay::root_log::RootLog;
@@ -113,7 +113,7 @@ struct HostSources {
 pub struct HostParts {
     /// Of this process.
     pub node: u64,
-    pub reader: Reader,
+    pub shown: ShownLog,
     pub log: Arc<ServedLog>,
     pub source: ServedSource,
     pub greeting: watch::Receiver<Option<ParentGreeting>>,
@@ -124,7 +124,7 @@ pub struct HostParts {
 
 impl RelayHost {
     pub fn open(parts: HostParts) -> (RelayHost, RelayEntrance) {
-        let HostParts { node, reader, log, source, greeting, relays_max, clock, meters } = parts;
+        let HostParts { node, shown, log, source, greeting, relays_max, clock, meters } = parts;
         let (hand, handoffs) = mpsc::unbounded_channel();
         let (snapshots, asks) = mpsc::channel(ASKS_MAX);
         let (basis, own) = match source {
@@ -132,10 +132,10 @@ impl RelayHost {
             ServedSource::Own => {
                 let (basis, asked) = mpsc::channel(1);
                 let settings = IngesterSettings::unnamed(node, DEFLATE_OVER_BYTES);
-                (basis, Some((RootLog::new(reader.clone(), log.clone(), settings, clock.now()), asked)))
+                (basis, Some((RootLog::new(shown.reader(), log.clone(), settings, clock.now()), asked)))
             }
         };
-        let maker = SnapshotMaker::new(node, reader, basis);
+        let maker = SnapshotMaker::new(node, shown, basis);
         let entrance = RelayEntrance {
             handoffs: hand,
             places: Arc::new(Semaphore::new(relays_max)),

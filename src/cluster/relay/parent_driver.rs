@@ -162,7 +162,7 @@ impl ParentDriver {
     }
 
     /// Until it is lost.
-    async fn follow(&mut self, parent: &mut FollowedParent, epoch: u64) -> ParentFault {
+    async fn follow(&mut self, parent: &mut FollowedParent, mut epoch: u64) -> ParentFault {
         let own = self.addresses[parent.number].node;
         // Entries follow from here on, whatever the node is about: they are the parent's sign of life.
         if let Err(fault) = parent.connection.send(RelayRequest::Tail { call: CallId::default() }).await {
@@ -175,12 +175,15 @@ impl ParentDriver {
                 message = parent.connection.next() => match message {
                     Ok(ParentMessage::Greeting(json)) => {
                         parent.heard_at = Instant::now();
-                        self.greeted(&json, epoch, own)
+                        self.greeted(&json, &mut epoch, own)
                     }
                     Ok(message) => match parent.take(message) {
                         Ok(event) => {
                             if parent.has_moved && self.followed != Some(parent.number) {
-                                self.begin(parent.number, epoch);
+                                self.begin(parent.number);
+                            }
+                            if parent.has_moved {
+                                self.epoch = Some(epoch);
                             }
                             if let Some(event) = event {
                                 // Without a node the server is ending.
@@ -204,20 +207,19 @@ impl ParentDriver {
     }
 
     /// The first entry of this parent has come.
-    fn begin(&mut self, number: usize, epoch: u64) {
+    fn begin(&mut self, number: usize) {
         tracing::info!(parent = %self.addresses[number].url, "this relay follows a parent");
         if self.followed.replace(number).is_some() {
             self.meters.changes.increment(1);
         }
-        self.epoch = Some(epoch);
         self.choice.connected();
     }
 
-    /// The parent has another parent.
-    fn greeted(&self, json: &[u8], epoch: u64, own: u64) -> Result<(), ParentFault> {
-        let greeting = ParentGreeting::read(json).filter(|greeting| greeting.epoch == epoch);
-        let greeting = greeting.ok_or(ParentFault::Malformed)?;
+    /// The parent has another parent, or its log another epoch.
+    fn greeted(&self, json: &[u8], epoch: &mut u64, own: u64) -> Result<(), ParentFault> {
+        let greeting = ParentGreeting::read(json).ok_or(ParentFault::Malformed)?;
         greeting.path.check_child(own)?;
+        *epoch = greeting.epoch;
         self.greet(&greeting, own);
         Ok(())
     }

@@ -99,13 +99,13 @@ impl Backbone for ParentLink {
         tracing::debug!(epoch, "the parent's log goes on with another history");
     }
 
-    fn ask_snapshot(&mut self) {
+    fn ask_snapshot(&mut self, besides: Option<u64>) {
         if let Some(taking) = self.taking.take() {
             taking.abort();
         }
         let (source, found) = (ParentSource { orders: self.orders.clone() }, self.found.clone());
         self.taking = Some(tokio::spawn(async move {
-            let snapshot = take(&source).await;
+            let snapshot = take(&source, besides).await;
             let _ = found.send(Some(snapshot)).await;
         }));
     }
@@ -124,10 +124,10 @@ impl SnapshotSource for ParentSource {
 }
 
 /// Asks whichever parent there is, until one has given a snapshot.
-async fn take(source: &ParentSource) -> PeerSnapshot {
+async fn take(source: &ParentSource, besides: Option<u64>) -> PeerSnapshot {
     for attempt in 1_u32.. {
         if let Some(answer) = source.ask(Bytes::new()).await {
-            match take_from(source, &answer).await {
+            match take_from(source, &answer, besides).await {
                 Ok(snapshot) if snapshot.place.position.next_offset < OFFSET_MAX => return snapshot,
                 Ok(_) => tracing::warn!("the parent's snapshot stands at an impossible offset; it is asked for again"),
                 Err(problem) => tracing::warn!(problem, "the parent's snapshot is of no use; it is asked for again"),

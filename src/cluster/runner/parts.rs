@@ -24,14 +24,12 @@ pub enum FeedOrder {
 /// Why a node cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
-    #[error(
-        "the log has begun another epoch, because it has lost messages that nobody had kept, or has two histories, or \
-         because its server was started again without them; this server starts again, and its clients begin anew"
-    )]
-    EpochChanged,
     #[error("the connection to the log has ended")]
     Disconnected,
 }
+
+/// Has clients read this bus from now on, which is of another epoch.
+pub type ShowEpoch = Box<dyn Fn(Reader) + Send>;
 
 /// Makes the bus that clients read, and the one that the feed publishes into.
 pub struct BusFactory {

@@ -6,7 +6,7 @@ use async_nats::{Message, Subscriber};
 use futures_util::StreamExt;
 use tokio::sync::{mpsc, watch};
 
-use crate::bus::reader::Reader;
+use crate::bus::shown_log::ShownLog;
 use crate::cluster::clients::held_feed::HeldFeed;
 use crate::cluster::link::NodeLink;
 use crate::cluster::nats::NatsError;
@@ -24,11 +24,11 @@ pub struct SnapshotGiver {
 impl SnapshotGiver {
     pub fn new(
         link: NodeLink,
-        reader: Reader,
+        shown: ShownLog,
         held: watch::Receiver<Option<HeldFeed>>,
         runner: mpsc::Sender<BasisRequest>,
     ) -> SnapshotGiver {
-        SnapshotGiver { maker: SnapshotMaker::new(link.node, reader, runner), link, held }
+        SnapshotGiver { maker: SnapshotMaker::new(link.node, shown, runner), link, held }
     }
 
     /// # Errors

@@ -12,6 +12,7 @@ use crate::bus::clock::thread_cpu;
 use crate::bus::log::snapshot::TopicChoice;
 use crate::bus::reader::Reader;
 use crate::bus::retained_topic::write_topics;
+use crate::bus::shown_log::ShownLog;
 use crate::cluster::snapshots::offer::{OfferAnswer, SnapshotOffer, hash, read_piece_request, write_answer};
 use crate::cluster::snapshots::{SNAPSHOT_BYTES_MAX, SnapshotBasis};
 
@@ -30,7 +31,7 @@ pub type BasisRequest = oneshot::Sender<Option<SnapshotBasis>>;
 pub struct SnapshotMaker {
     /// Of this server.
     node: u64,
-    reader: Reader,
+    shown: ShownLog,
     runner: mpsc::Sender<BasisRequest>,
     stage: MakerStage,
     /// Of snapshots until now.
@@ -53,8 +54,8 @@ struct MadeSnapshot {
 }
 
 impl SnapshotMaker {
-    pub fn new(node: u64, reader: Reader, runner: mpsc::Sender<BasisRequest>) -> SnapshotMaker {
-        SnapshotMaker { node, reader, runner, stage: MakerStage::Idle, made: 0 }
+    pub fn new(node: u64, shown: ShownLog, runner: mpsc::Sender<BasisRequest>) -> SnapshotMaker {
+        SnapshotMaker { node, shown, runner, stage: MakerStage::Idle, made: 0 }
     }
 
     /// Waits for the next step of what is being made, or held. Nothing is lost if the wait is given up.
@@ -81,6 +82,11 @@ impl SnapshotMaker {
     }
 
     async fn offer(&mut self) -> OfferAnswer {
+        let reader = self.shown.reader();
+        if matches!(&self.stage, MakerStage::Made(made) if made.offer.place.position.epoch != reader.epoch().0) {
+            // It is of no use to anybody.
+            self.stage = MakerStage::Idle;
+        }
         match &mut self.stage {
             MakerStage::Making(_) => return OfferAnswer::Wait,
             MakerStage::Made(made) if made.made_at.elapsed() < FRESH => {
@@ -96,7 +102,7 @@ impl SnapshotMaker {
         let is_asked = self.runner.send(give).await.is_ok();
         let Some(basis) = given.await.ok().flatten().filter(|_| is_asked) else { return OfferAnswer::Nothing };
         self.made += 1;
-        let (reader, number) = (self.reader.clone(), self.made);
+        let number = self.made;
         self.stage = MakerStage::Making(spawn_blocking(move || make(&reader, basis, number)));
         OfferAnswer::Wait
     }

@@ -42,9 +42,9 @@ impl SnapshotSource for ClusterSource<'_> {
     }
 }
 
-/// None if no server has one that can be read.
-pub async fn take(link: NodeLink) -> Option<PeerSnapshot> {
-    match timeout(TAKE_MAX, try_some(&link)).await {
+/// None if no server has one that can be read; one of the epoch `besides` does not count.
+pub async fn take(link: NodeLink, besides: Option<u64>) -> Option<PeerSnapshot> {
+    match timeout(TAKE_MAX, try_some(&link, besides)).await {
         Ok(found) => found,
         Err(_) => {
             tracing::warn!("no snapshot of another server came within {TAKE_MAX:?}; this one goes by the log alone");
@@ -53,7 +53,7 @@ pub async fn take(link: NodeLink) -> Option<PeerSnapshot> {
     }
 }
 
-async fn try_some(link: &NodeLink) -> Option<PeerSnapshot> {
+async fn try_some(link: &NodeLink, besides: Option<u64>) -> Option<PeerSnapshot> {
     for _ in 0..TRIES {
         let mut is_there = false;
         for role in ["snapshot.follower", "snapshot.ingester"] {
@@ -62,7 +62,7 @@ async fn try_some(link: &NodeLink) -> Option<PeerSnapshot> {
                 LinkReply::Lost => is_there = true,
                 LinkReply::Answered(answer) => {
                     is_there = true;
-                    match take_from_node(link, &answer).await {
+                    match take_from_node(link, &answer, besides).await {
                         Ok(snapshot) => return Some(snapshot),
                         Err(problem) => tracing::warn!(problem, "another server's snapshot is of no use"),
                     }
@@ -77,17 +77,22 @@ async fn try_some(link: &NodeLink) -> Option<PeerSnapshot> {
     None
 }
 
-async fn take_from_node(link: &NodeLink, answer: &[u8]) -> Result<PeerSnapshot, String> {
+async fn take_from_node(link: &NodeLink, answer: &[u8], besides: Option<u64>) -> Result<PeerSnapshot, String> {
     let (node, _) = read_answer(answer).ok_or_else(unreadable)?;
-    take_from(&ClusterSource { link, subject: format!("snapshot.{node}") }, answer).await
+    take_from(&ClusterSource { link, subject: format!("snapshot.{node}") }, answer, besides).await
 }
 
 fn unreadable() -> String {
     "its offer cannot be read".to_owned()
 }
 
-/// From the server that has answered so when it was asked for its offer. The error is a sentence.
-pub async fn take_from(source: &impl SnapshotSource, answer: &[u8]) -> Result<PeerSnapshot, String> {
+/// From the server that has answered so when it was asked for its offer, unless it is of the epoch `besides`. The error is a
+/// sentence.
+pub async fn take_from(
+    source: &impl SnapshotSource,
+    answer: &[u8],
+    besides: Option<u64>,
+) -> Result<PeerSnapshot, String> {
     let (_, mut answer) = read_answer(answer).ok_or_else(unreadable)?;
     let asked_at = Instant::now();
     let offer = loop {
@@ -100,6 +105,9 @@ pub async fn take_from(source: &impl SnapshotSource, answer: &[u8]) -> Result<Pe
         let next = source.ask(Bytes::new()).await.ok_or_else(gone)?;
         answer = read_answer(&next).ok_or_else(unreadable)?.1;
     };
+    if besides == Some(offer.place.position.epoch) {
+        return Err("it is of an epoch that is over".to_owned());
+    }
     if offer.bytes > SNAPSHOT_BYTES_MAX {
         return Err(format!("expected at most {SNAPSHOT_BYTES_MAX} bytes, found {}", offer.bytes));
     }

@@ -111,6 +111,11 @@ impl Scanner {
         self.sorted.make(index, cursor, topics_max)
     }
 
+    /// The log is another one.
+    pub fn begin_anew(&mut self) {
+        self.sorted = TopicsByOffset::default();
+    }
+
     /// The sorted list is still needed.
     pub fn mark_used(&mut self, now_ns: u64) {
         self.sorted.mark_used(now_ns);

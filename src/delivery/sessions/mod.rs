@@ -99,6 +99,12 @@ impl<S: Socket> Sessions<S> {
         self.sessions.iter_mut().map(|(_, session)| session)
     }
 
+    /// Those that are on a lane.
+    pub fn staying(&self) -> Vec<SessionId> {
+        let staying = self.sessions.iter().filter(|(_, session)| !session.is_leaving());
+        staying.map(|(id, _)| SessionId(id)).collect()
+    }
+
     /// Sessions that are behind.
     pub fn behind(&self) -> usize {
         self.behind

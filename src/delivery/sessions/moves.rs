@@ -123,6 +123,16 @@ impl<S: Socket> Sessions<S> {
         self.insert(session)
     }
 
+    /// The session is on no lane, because all lanes are gone: `cursor` is the shard's in another log.
+    pub fn start_anew(&mut self, id: SessionId, cursor: Offset) {
+        let session = &mut self.sessions[id.0];
+        self.behind += usize::from(!matches!(session.state, SyncState::Behind(_)));
+        session.state = SyncState::Behind(Box::new(CatchUp::at(cursor)));
+        if std::mem::take(&mut session.unsent_counted) {
+            self.unsent.release(end_of(&session.unsent));
+        }
+    }
+
     /// Puts bytes behind what the session has not taken.
     pub fn append(&mut self, id: SessionId, bytes: &[u8]) {
         let session = &mut self.sessions[id.0];

@@ -240,6 +240,10 @@ impl EventLoop {
             match message {
                 ShardMessage::Adopt(handoff) => self.adopt(*handoff),
                 ShardMessage::Transfer(transfer) => self.take_over(*transfer),
+                ShardMessage::Epoch(reader) => {
+                    reader.add_doorbell(self.frames_doorbell.clone());
+                    self.shard.begin_epoch(reader, self.clock.now());
+                }
                 ShardMessage::About(mail) => self.shard.read_mail(mail, self.clock.now()),
                 ShardMessage::Order(order, reached) => {
                     let spread = match &order.order {

@@ -103,6 +103,14 @@ impl LogCursor {
         true
     }
 
+    /// Goes on at the head of another log; the lanes know nothing of the one before.
+    pub fn begin(&mut self, reader: Reader, lanes: &mut Lanes) {
+        self.feed_version = reader.feed_version();
+        self.feed = reader.feed();
+        (self.reader, self.offset) = (reader, Offset::START);
+        self.start_over(lanes);
+    }
+
     /// Moves the index to what is retained now, and the cursor to the offset as of which it is. If the publisher is a
     /// whole ring ahead again, nothing moves, and the next round tries again.
     pub fn start_over(&mut self, lanes: &mut Lanes) {

@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use crate::access::session_row::SessionRow;
+use crate::bus::reader::Reader;
 use crate::bus::signal::doorbell::Doorbell;
 use crate::delivery::handoff::Handoff;
 use crate::delivery::sessions::mail::Mail;
@@ -18,6 +19,8 @@ pub enum ShardMessage {
     Adopt(Box<Handoff>),
     /// A session of another view, whose grant names this one now.
     Transfer(Box<Transfer<AdoptedSocket>>),
+    /// The log of its view has begun another epoch.
+    Epoch(Reader),
     About(Mail),
     /// Sends the number of sessions that it has reached.
     Order(NumberedOrder, Sender<usize>),

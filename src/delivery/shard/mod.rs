@@ -17,6 +17,7 @@ mod departure;
 pub(crate) mod directory;
 mod draining;
 mod ends;
+mod epoch_change;
 pub(crate) mod event_loop;
 mod listening;
 mod log_cursor;

@@ -95,8 +95,8 @@ pub(in crate::edge) fn admit(
     check(&query, is_open)?;
     if let Some(since) = query.since.filter(|_| is_open && context.views.is_live_alone()) {
         // Delivery decides about cursors of other epochs, and about all where the client may be of another view.
-        resume_offset(since, context.reader().epoch(), context.reader().head())
-            .map_err(|refusal| by_code(bad(refusal)))?;
+        let reader = context.reader();
+        resume_offset(since, reader.epoch(), reader.head()).map_err(|refusal| by_code(bad(refusal)))?;
     }
     let address = client_of(request).map_err(by_code)?.address;
     let permit = context.terms.admission.admit(address).map_err(|full| {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use url::form_urlencoded;
 
+use crate::bus::reader::Reader;
 use crate::edge::http::context::AnswerContext;
 use crate::words::ids::Cursor;
 
@@ -21,8 +22,9 @@ pub(in crate::edge) async fn catch_up_with(context: &AnswerContext, query: Optio
     let since = asked.filter(|(name, _)| name == "since").last().map(|(_, value)| value);
     let text = since.as_deref().or(last_event_id);
     let Some(Ok(Cursor { epoch, offset })) = text.map(str::parse) else { return };
-    let (reader, deadline) = (context.reader(), Instant::now() + context.behind_max);
-    while reader.epoch() == epoch && reader.head() < offset && Instant::now() < deadline {
+    let deadline = Instant::now() + context.behind_max;
+    let is_behind = |reader: Reader| reader.epoch() == epoch && reader.head() < offset;
+    while is_behind(context.reader()) && Instant::now() < deadline {
         sleep(LOOK).await;
     }
 }

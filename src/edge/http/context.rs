@@ -60,8 +60,8 @@ pub(in crate::edge) const REASONS: [&str; 3] =
     ["too_many_answers", "too_many_answers_per_address", "too_many_requests"];
 
 impl AnswerContext {
-    /// The live log.
-    pub(crate) fn reader(&self) -> &Reader {
+    /// The live log, as it is now.
+    pub(crate) fn reader(&self) -> Reader {
         self.views.live()
     }
 

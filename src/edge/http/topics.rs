@@ -144,7 +144,7 @@ pub(in crate::edge) fn maker(views: Views, simulated: bool) -> Maker {
         let view = rights.map_or(ViewId::LIVE, |rights| rights.view);
         let Some(reader) = views.reader(view) else { return Draft::begin(store, false).finish() };
         let choice = TopicChoice::new(&wanted.patterns).within(rights.map_or(&GrantedTopics::All, |it| &it.topics));
-        let source = AnswerSource { reader, simulated, delay: rights.and_then(shown_delay) };
+        let source = AnswerSource { reader: &reader, simulated, delay: rights.and_then(shown_delay) };
         let mut draft = Draft::begin(store, wanted.is_common());
         match wanted.matter {
             AnswerTopic::Topics => {
@@ -152,7 +152,7 @@ pub(in crate::edge) fn maker(views: Views, simulated: bool) -> Maker {
                 put_topics(&mut draft, &source, snapshot, &mut on_step)?;
             }
             AnswerTopic::Snapshot => {
-                let values = AnswerValues::kept(reader, &choice, Offset::START, &mut on_step);
+                let values = AnswerValues::kept(&reader, &choice, Offset::START, &mut on_step);
                 values.put(&mut draft, &source, &mut on_step)?;
                 draft.open.push(b'}');
             }

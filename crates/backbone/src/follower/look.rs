@@ -153,7 +153,7 @@ impl LogFollower {
                 }
             }
             ScanVerdict::ReadWhole => self.ask(true, turn),
-            ScanVerdict::NewEpoch(unknown) => self.jump(JumpReason::Epoch, unknown, turn),
+            ScanVerdict::NewEpoch(unknown) => self.meet_epoch(unknown, turn),
             ScanVerdict::Restarted(unknown) if self.role == NodeRole::Reader => {
                 self.jump(JumpReason::Restarted, unknown, turn);
             }

@@ -200,8 +200,8 @@ impl LogFollower {
             return TailedEntry::Applied;
         }
         if self.standing == Standing::Forked && self.ends_fork(&entry) {
-            self.jump(JumpReason::Epoch, UnknownEntry { stored, entry }, turn);
-            return TailedEntry::Applied;
+            self.meet_epoch(UnknownEntry { stored, entry }, turn);
+            return if self.position.chain == chain { TailedEntry::Applied } else { TailedEntry::Foreign };
         }
         if entry.header.term >= self.position.term {
             self.ahead.hold(entry.header.chain_before, stored);
@@ -226,6 +226,7 @@ impl LogFollower {
         self.take(stored, entry, turn);
         (self.standing, self.is_witness) = (Standing::Level, true);
         self.ahead.clear();
+        self.forget_snapshot(turn);
     }
 
     fn take_ahead(&mut self, turn: &mut Turn) {
@@ -266,7 +267,7 @@ impl LogFollower {
         self.sequences.clear();
         self.sequences.add(stored.sequence, &entry);
         if reason == JumpReason::Epoch {
-            self.forget_snapshot(turn);
+            self.forget_other_epochs(entry.header.epoch, turn);
         }
         turn.out.push(NodeCommand::Jump { reason, stored, entry });
         self.pass(turn);

@@ -20,6 +20,9 @@ use crate::turn::{JumpReason, NodeCommand, Turn};
 const REACH_MAX: Duration = Duration::from_secs(5);
 /// Offsets that a snapshot holds beyond its entry: what is shown while it is made, at any rate of a feed.
 const BEYOND_MAX: u64 = 1 << 20;
+/// In a new epoch a node asks again for so long: the others may not be in it yet, nor its ingester at work.
+const EPOCH_PATIENCE: Duration = Duration::from_secs(5);
+const EPOCH_ASK_AGAIN: Duration = Duration::from_millis(250);
 
 /// Where the snapshot of another node stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,19 +47,32 @@ impl SnapshotPlace {
     }
 }
 
+/// The node cannot go on by the log alone: entries are missing in it, or another epoch has begun.
+#[derive(Debug)]
+pub(super) struct LogHole {
+    /// What the log goes on with.
+    next: UnknownEntry,
+    met_at: Duration,
+}
+
 #[derive(Debug)]
 pub(super) enum SnapshotStage {
     /// To be asked for.
     Wanted,
+    /// To be asked for once more, of a node that is in the new epoch.
+    Again {
+        at: Duration,
+        hole: Box<LogHole>,
+    },
     Asked {
         until: Duration,
-        hole: Option<Box<UnknownEntry>>,
+        hole: Option<Box<LogHole>>,
     },
     /// The log is read for its entry.
     Held {
         place: SnapshotPlace,
-        /// What the log goes on with after a hole; None where the node joins.
-        hole: Option<Box<UnknownEntry>>,
+        /// None where the node joins.
+        hole: Option<Box<LogHole>>,
         /// Of the wait for the log, since all of it was read.
         until: Option<Duration>,
     },
@@ -80,7 +96,7 @@ enum Reached {
 impl LogFollower {
     /// Nothing is known that the log does not have, so that it may be read.
     pub(super) fn may_look(&self) -> bool {
-        !matches!(self.snapshot, SnapshotStage::Wanted | SnapshotStage::Asked { .. })
+        !matches!(self.snapshot, SnapshotStage::Wanted | SnapshotStage::Again { .. } | SnapshotStage::Asked { .. })
     }
 
     /// All that a snapshot holds has been read, or there is none.
@@ -91,6 +107,7 @@ impl LogFollower {
     pub(super) fn snapshot_deadline(&self) -> Option<Duration> {
         match self.snapshot {
             SnapshotStage::Wanted => Some(Duration::ZERO),
+            SnapshotStage::Again { at, .. } => Some(at),
             SnapshotStage::Asked { until, .. } => Some(until),
             SnapshotStage::Held { until, .. } | SnapshotStage::Taken { until, .. } => until,
             SnapshotStage::None => None,
@@ -100,6 +117,11 @@ impl LogFollower {
     pub(super) fn tick_snapshot(&mut self, turn: &mut Turn) {
         match self.snapshot {
             SnapshotStage::Wanted => self.ask_snapshot(None, turn),
+            SnapshotStage::Again { at, .. } if turn.now >= at => {
+                if let SnapshotStage::Again { hole, .. } = std::mem::replace(&mut self.snapshot, SnapshotStage::None) {
+                    self.ask_snapshot(Some(hole), turn);
+                }
+            }
             SnapshotStage::Asked { until, .. } if turn.now >= until => self.no_snapshot(turn),
             SnapshotStage::Held { until: Some(until), .. } | SnapshotStage::Taken { until: Some(until), .. }
                 if turn.now >= until =>
@@ -110,16 +132,22 @@ impl LogFollower {
         }
     }
 
-    fn ask_snapshot(&mut self, hole: Option<Box<UnknownEntry>>, turn: &mut Turn) {
+    fn ask_snapshot(&mut self, hole: Option<Box<LogHole>>, turn: &mut Turn) {
+        let besides = hole.as_ref().filter(|hole| self.is_other_epoch(hole)).map(|_| self.position.epoch);
         self.snapshot = SnapshotStage::Asked { until: turn.now + self.role.snapshot_max(), hole };
-        turn.out.push(NodeCommand::AskSnapshot);
+        turn.out.push(NodeCommand::AskSnapshot { besides });
+    }
+
+    fn is_other_epoch(&self, hole: &LogHole) -> bool {
+        hole.next.entry.header.epoch != self.position.epoch
     }
 
     /// Entries are missing in the log: another node may have what they left.
     pub(super) fn meet_hole(&mut self, unknown: UnknownEntry, turn: &mut Turn) {
         if self.has_no_snapshot() {
             self.standing = Standing::Joining;
-            return self.ask_snapshot(Some(Box::new(unknown)), turn);
+            let hole = LogHole { next: unknown, met_at: turn.now };
+            return self.ask_snapshot(Some(Box::new(hole)), turn);
         }
         // The one that was asked for does not stand behind it.
         if matches!(self.snapshot, SnapshotStage::Held { hole: Some(_), .. }) {
@@ -128,12 +156,44 @@ impl LogFollower {
         self.jump(JumpReason::Hole, unknown, turn);
     }
 
+    /// Another epoch has begun, which this entry does not continue: another node may have the values that it begins with.
+    pub(super) fn meet_epoch(&mut self, unknown: UnknownEntry, turn: &mut Turn) {
+        match &self.snapshot {
+            SnapshotStage::None | SnapshotStage::Taken { .. } => {
+                self.standing = Standing::Joining;
+                let hole = LogHole { next: unknown, met_at: turn.now };
+                self.ask_snapshot(Some(Box::new(hole)), turn);
+            }
+            // It does not stand in the log.
+            SnapshotStage::Held { hole: Some(hole), .. } => {
+                let met_at = hole.met_at;
+                turn.out.push(NodeCommand::DropSnapshot { begins_anew: false });
+                self.ask_later(Box::new(LogHole { next: unknown, met_at }), turn);
+            }
+            SnapshotStage::Held { hole: None, .. } => self.jump(JumpReason::Epoch, unknown, turn),
+            SnapshotStage::Wanted | SnapshotStage::Again { .. } | SnapshotStage::Asked { .. } => {}
+        }
+    }
+
+    /// A node without patience goes on without a snapshot.
+    fn ask_later(&mut self, hole: Box<LogHole>, turn: &mut Turn) {
+        if turn.now < hole.met_at + EPOCH_PATIENCE || self.role == NodeRole::Reader {
+            self.snapshot = SnapshotStage::Again { at: turn.now + EPOCH_ASK_AGAIN, hole };
+        } else {
+            self.snapshot = SnapshotStage::None;
+            self.jump(JumpReason::Epoch, hole.next, turn);
+        }
+    }
+
     /// No node has one, or none that could be read.
     pub fn no_snapshot(&mut self, turn: &mut Turn) {
         match std::mem::replace(&mut self.snapshot, SnapshotStage::None) {
+            SnapshotStage::Asked { hole: Some(hole), .. } if self.is_other_epoch(&hole) => {
+                self.ask_later(hole, turn);
+            }
             // Whoever it reads from has one, and the log alone is not all.
             SnapshotStage::Asked { hole, .. } if self.role == NodeRole::Reader => self.ask_snapshot(hole, turn),
-            SnapshotStage::Asked { hole: Some(hole), .. } => self.jump(JumpReason::Hole, *hole, turn),
+            SnapshotStage::Asked { hole: Some(hole), .. } => self.jump(JumpReason::Hole, hole.next, turn),
             SnapshotStage::Asked { hole: None, .. } => self.look_at = turn.now,
             stage => self.snapshot = stage,
         }
@@ -176,10 +236,13 @@ impl LogFollower {
     pub(super) fn leaps_to(&mut self, unknown: &UnknownEntry, turn: &mut Turn) -> bool {
         let position = LogPosition::after(unknown.stored.sequence, &unknown.entry);
         let SnapshotStage::Held { place, hole: Some(_), .. } = &self.snapshot else { return false };
-        if !place.is_after(&position) || !is_further(&unknown.entry, &self.position) {
+        if !place.is_after(&position) || !self.is_further(&unknown.entry) {
             return false;
         }
         self.snapshot = SnapshotStage::Taken { place: *place, is_after_hole: true, until: None };
+        if position.epoch != self.position.epoch {
+            self.sequences.clear();
+        }
         self.position = position;
         self.kept.clear();
         self.kept.push(KeptEntry { chain: unknown.entry.chain, bytes: unknown.stored.bytes.clone() });
@@ -249,6 +312,24 @@ impl LogFollower {
         (self.standing, self.doubts, self.is_witness) = (Standing::Joining, 0, false);
     }
 
+    fn is_further(&self, entry: &LogEntry) -> bool {
+        let (header, position) = (&entry.header, &self.position);
+        if header.epoch == position.epoch {
+            header.first >= position.next_offset
+        } else {
+            header.term > position.term || self.role == NodeRole::Reader
+        }
+    }
+
+    /// Another epoch: a snapshot counts only if it was made in it.
+    pub(super) fn forget_other_epochs(&mut self, epoch: u64, turn: &mut Turn) {
+        let counts =
+            matches!(&self.snapshot, SnapshotStage::Held { place, hole: None, .. } if place.position.epoch == epoch);
+        if !counts {
+            self.forget_snapshot(turn);
+        }
+    }
+
     /// Another history, or what is left of this one: no snapshot of before counts.
     pub(super) fn forget_snapshot(&mut self, turn: &mut Turn) {
         if matches!(self.snapshot, SnapshotStage::Held { .. }) {
@@ -256,8 +337,4 @@ impl LogFollower {
         }
         self.snapshot = SnapshotStage::None;
     }
-}
-
-fn is_further(entry: &LogEntry, position: &LogPosition) -> bool {
-    entry.header.epoch == position.epoch && entry.header.first >= position.next_offset
 }

@@ -97,7 +97,7 @@ impl NodeAlone {
                     commands.extend(self.node.handle(self.now, 0, event));
                 }
                 NodeCommand::Apply { entry, .. } => self.applied.push(entry),
-                NodeCommand::AskSnapshot if self.is_told => {
+                NodeCommand::AskSnapshot { .. } if self.is_told => {
                     commands.extend(self.node.handle(self.now, 0, NodeEvent::NoSnapshot));
                 }
                 NodeCommand::OpenFeed { .. } | NodeCommand::CloseFeed => self.feed.push(command),

@@ -266,7 +266,7 @@ impl ClusterSimulation {
             NodeCommand::Log { call, request } => self.send(node, call, request),
             NodeCommand::Apply { entry, .. } => self.nodes[node].show(&entry, &mut self.contents),
             NodeCommand::Jump { entry, .. } => self.nodes[node].jump(&entry, &mut self.contents),
-            NodeCommand::AskSnapshot => self.give_snapshot(node),
+            NodeCommand::AskSnapshot { besides } => self.give_snapshot(node, besides),
             NodeCommand::TakeSnapshot { is_after_hole } => {
                 assert!(
                     self.nodes[node].take_snapshot(is_after_hole),

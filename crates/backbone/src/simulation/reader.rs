@@ -261,7 +261,7 @@ impl ReaderRun {
                     }
                     self.show(&entry);
                 }
-                NodeCommand::AskSnapshot => self.asks_snapshot = true,
+                NodeCommand::AskSnapshot { .. } => self.asks_snapshot = true,
                 NodeCommand::TakeSnapshot { is_after_hole } => {
                     let place = self.held.take().expect("it was found");
                     if is_after_hole {

@@ -23,8 +23,9 @@ pub struct SimSnapshot {
 }
 
 impl ClusterSimulation {
-    pub(super) fn give_snapshot(&mut self, node: usize) {
-        let givers: Vec<usize> = (0..self.nodes.len()).filter(|other| *other != node && self.gives(*other)).collect();
+    pub(super) fn give_snapshot(&mut self, node: usize, besides: Option<u64>) {
+        let gives = |other: &usize| *other != node && self.gives(*other, besides);
+        let givers: Vec<usize> = (0..self.nodes.len()).filter(gives).collect();
         let (delay, life) = (self.rng.random_range(MS..300 * MS), self.nodes[node].life);
         if givers.is_empty() || !self.nodes[node].link.to_log {
             return self.after(delay, SimEvent::ToNode { node, life, event: NodeEvent::NoSnapshot });
@@ -54,10 +55,11 @@ impl ClusterSimulation {
         self.after(delay, SimEvent::ToNode { node, life, event });
     }
 
-    fn gives(&self, node: usize) -> bool {
+    fn gives(&self, node: usize, besides: Option<u64>) -> bool {
         let own = &self.nodes[node];
         let is_level = own.core.as_ref().is_some_and(|core| core.follower().standing() == Standing::Level);
-        is_level && own.is_running() && own.link.to_log && own.link.from_log && own.snapshot().is_some()
+        let is_there = is_level && own.is_running() && own.link.to_log && own.link.from_log;
+        is_there && own.snapshot().is_some_and(|snapshot| Some(snapshot.place.position.epoch) != besides)
     }
 }
 

@@ -139,7 +139,7 @@ async fn drive(number: u64, mut log: StreamLog, mut events: UnboundedReceiver<No
                 NodeCommand::Tell(hello) => world.tell_others(number, &NodeEvent::Hello(hello)),
                 NodeCommand::AskHellos => world.tell_others(number, &NodeEvent::HellosAsked),
                 NodeCommand::ReportFork { epoch } => world.tell_others(number, &NodeEvent::ForkReported { epoch }),
-                NodeCommand::AskSnapshot => world.tell(number, NodeEvent::NoSnapshot),
+                NodeCommand::AskSnapshot { .. } => world.tell(number, NodeEvent::NoSnapshot),
                 NodeCommand::TakeSnapshot { .. } | NodeCommand::DropSnapshot { .. } | NodeCommand::Readiness(_) => {}
             }
         }

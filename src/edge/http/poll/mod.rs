@@ -82,11 +82,11 @@ pub(in crate::edge) async fn answer(
     catch_up_with(&context, asked.query(), None).await;
     let poll = PollRequest { context: &context, patterns, grant, address, network, max };
     let Some(reader) = context.views.reader(poll.view()) else { return Ok(poll.nothing(None)) };
-    match poll.start(reader, since)? {
-        PollStart::Values(anew) => poll.values(anew).await,
+    match poll.start(&reader, since)? {
+        PollStart::Values(anew) => poll.values(&reader, anew).await,
         PollStart::After(since) => {
             let deadline = Instant::now() + poll.time_left().min(wait);
-            poll.news(reader, since, deadline).await
+            poll.news(&reader, since, deadline).await
         }
     }
 }
@@ -113,20 +113,25 @@ impl PollRequest<'_> {
         Ok(offset.map_or(PollStart::Values(Some(Anew::Epoch)), PollStart::After))
     }
 
-    async fn values(&self, anew: Option<Anew>) -> Result<Response, HttpRefusal> {
-        let span = NewsSpan { since: None, until: Offset::START, max: self.max, anew };
+    async fn values(&self, reader: &Reader, anew: Option<Anew>) -> Result<Response, HttpRefusal> {
+        let span = NewsSpan { epoch: reader.epoch(), since: None, until: Offset::START, max: self.max, anew };
         Ok(self.shown(self.make(span).await?, CURRENT))
     }
 
     async fn news(mut self, reader: &Reader, since: Offset, deadline: Instant) -> Result<Response, HttpRefusal> {
-        let (context, view) = (self.context, self.view());
+        let (context, view, epoch) = (self.context, self.view(), reader.epoch());
         let feed_version = reader.feed_version();
         let mut waiting = None;
         let mut phase = context.phase.clone();
         loop {
+            if context.views.reader(view).is_none_or(|shown| shown.epoch() != epoch) {
+                // The next request finds that its cursor does not count any more.
+                return Ok(self.nothing(Some((reader, since))));
+            }
             let until = context.polls.until(view, reader).max(since);
             if until > since {
-                let answer = self.make(NewsSpan { since: Some(since), until, max: self.max, anew: None }).await?;
+                let span = NewsSpan { epoch, since: Some(since), until, max: self.max, anew: None };
+                let answer = self.make(span).await?;
                 let facts = answer.facts();
                 if facts.items > 0 || facts.skips || facts.cursor.offset.0 >= since.0 + STRIDE {
                     let age = if facts.skips { CURRENT } else { SETTLED };

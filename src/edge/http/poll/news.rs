@@ -14,7 +14,7 @@ use crate::bus::log::snapshot::{OnStep, TopicChoice};
 use crate::bus::reader::{FrameLookup, Reader};
 use crate::edge::http::body::{BodyBound, Draft};
 use crate::edge::http::topics::{AnswerSource, AnswerValues};
-use crate::words::ids::{Cursor, Offset, TopicId};
+use crate::words::ids::{Cursor, Epoch, Offset, TopicId};
 
 /// Offsets that one answer looks at: 65,536 at about 100 ns are 7 ms; the next answer goes on.
 const LOOK_MAX: u64 = 1 << 16;
@@ -24,6 +24,8 @@ const STEP: u64 = 64;
 /// What a client asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::edge) struct NewsSpan {
+    /// Of the log that the client was answered about.
+    pub epoch: Epoch,
     /// The client has everything up to here; none if it has nothing.
     pub since: Option<Offset>,
     /// The answer looks no further.
@@ -32,6 +34,18 @@ pub(in crate::edge) struct NewsSpan {
     pub max: usize,
     /// Why the client starts anew, if it does.
     pub anew: Option<Anew>,
+}
+
+impl NewsSpan {
+    /// The same in another epoch, which has begun since.
+    fn begun_anew(self) -> NewsSpan {
+        NewsSpan {
+            since: None,
+            until: Offset::START,
+            anew: self.since.map_or(self.anew, |_| Some(Anew::Epoch)),
+            ..self
+        }
+    }
 }
 
 /// Why a cursor does not lead on.
@@ -68,6 +82,7 @@ pub(in crate::edge) fn put_news(
     on_step: OnStep<'_>,
 ) -> Result<(), BodyBound> {
     let reader = source.reader;
+    let span = if span.epoch == reader.epoch() { span } else { span.begun_anew() };
     let replayed = span.since.and_then(|since| replay(reader, choice, (since, span.until, span.max), on_step));
     let lost = span.since.filter(|_| replayed.is_none());
     let (values, caught_up) =

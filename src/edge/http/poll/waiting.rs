@@ -25,7 +25,7 @@ use crate::access::rights::ViewId;
 use crate::bus::reader::{FrameLookup, Reader};
 use crate::bus::views::Views;
 use crate::edge::settings::PollLimits;
-use crate::words::ids::{Offset, TopicId};
+use crate::words::ids::{Epoch, Offset, TopicId};
 use crate::words::patterns::PatternTable;
 use crate::words::topic::Pattern;
 
@@ -58,6 +58,8 @@ struct WaitingBooks {
 /// One view, and who waits for something of it.
 #[derive(Default)]
 struct WatchedLog {
+    /// None before it was asked for.
+    epoch: Option<Epoch>,
     /// The span of time, and where the log was when it was first asked for in it.
     span: Option<(u64, Offset)>,
     looked: Offset,
@@ -159,7 +161,7 @@ impl WaitingPolls {
             let span = self.span();
             for (view, log) in &mut books.logs {
                 if let Some(reader) = self.views.reader(*view) {
-                    log.look(span, reader);
+                    log.look(span, &reader);
                 }
             }
         }
@@ -201,6 +203,10 @@ impl Drop for WaitingPoll {
 
 impl WatchedLog {
     fn until(&mut self, span: u64, reader: &Reader) -> Offset {
+        if self.epoch.replace(reader.epoch()) != Some(reader.epoch()) {
+            // What was of the log before says nothing of this one.
+            self.span = None;
+        }
         match self.span {
             Some((current, head)) if current == span => head,
             _ => {
@@ -245,11 +251,12 @@ impl WatchedLog {
         if self.selections.is_empty() {
             return;
         }
+        let is_same_log = self.epoch == Some(reader.epoch());
         let until = self.until(span, reader);
         let feed_version = reader.feed_version();
         let is_feed_new = std::mem::replace(&mut self.feed_version, feed_version) != feed_version;
         let from = std::mem::replace(&mut self.looked, until);
-        let concerned = if is_feed_new { None } else { self.concerned(reader, from, until) };
+        let concerned = if is_feed_new || !is_same_log { None } else { self.concerned(reader, from, until) };
         match concerned {
             Some(concerned) => concerned.into_iter().for_each(|selection| self.selections[selection].wake()),
             None => self.selections.iter().for_each(|(_, selection)| selection.wake()),
