@@ -191,7 +191,8 @@ async fn a_parent_that_begins_anew_is_told_to_clients_that_stay_on_relays_in_a_r
     let mut anew = Seen::default();
     anew.read(&follower, offset(&core) + 200).await;
     assert_eq!(Value::from(&*anew.epoch), epoch);
-    let mut at_core = Seen { epoch: anew.epoch.clone(), cursor: anew.cursor - 150, ..Seen::default() };
+    anew.read(&follower, anew.cursor + 300).await;
+    let mut at_core = Seen { epoch: anew.epoch.clone(), cursor: anew.cursor - 300, ..Seen::default() };
     at_core.read(&core, anew.cursor).await;
     check_equal(&[anew, at_core]);
     eventually("it is ready", || (follower.get("/readyz").status == 200).then_some(()));

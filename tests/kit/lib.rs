@@ -18,6 +18,7 @@ pub mod http;
 pub mod http_client;
 pub mod intake;
 pub mod ledger;
+pub mod namespace;
 pub mod nats;
 pub mod order_book;
 pub mod program;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use super::http::get;
+use super::namespace::Namespace;
 use super::program::send_signal;
 use super::{eventually, skip_without_tool, tool};
 
@@ -32,6 +33,19 @@ impl NatsServer {
         let (host, port) = (address.ip().to_string(), address.port().to_string());
         let arguments = ["-js", "-a", &host, "-p", &port, "-sd"].map(OsString::from);
         let arguments = arguments.into_iter().chain([folder.clone().into_os_string()]).collect();
+        let mut server = NatsServer { child: None, program, address, arguments, monitor: None, store: Some(folder) };
+        server.run();
+        Some(server)
+    }
+
+    /// With an empty store, in a network of its own, where it listens on all links. None if the program is missing.
+    pub fn within(test: &str, network: &Namespace) -> Option<NatsServer> {
+        const PORT: u16 = 4222;
+        let (program, folder) = prepare(test)?;
+        let mut command = network.command(&program);
+        command.args(["-js", "-a", "0.0.0.0", "-p", &PORT.to_string(), "-sd"]).arg(&folder);
+        let (program, arguments) = (command.get_program().into(), command.get_args().map(OsString::from).collect());
+        let address = network.reached_by(0, PORT);
         let mut server = NatsServer { child: None, program, address, arguments, monitor: None, store: Some(folder) };
         server.run();
         Some(server)
