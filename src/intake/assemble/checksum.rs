@@ -82,7 +82,7 @@ fn put_number(digits: ChecksumDigits, token: &str, text: &mut String) {
     match digits {
         ChecksumDigits::AsSent => text.push_str(&number),
         ChecksumDigits::Significant => {
-            text.extend(number.chars().filter(|c| *c != '.').skip_while(|c| *c == '0'));
+            text.extend(number.trim_start_matches(['0', '.']).split('.'));
         }
     }
 }
