@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use dashmap::DashMap;
+use foldhash::quality::RandomState;
 
 use crate::bus::frame::{Frame, FrameKind, Topic};
 use crate::bus::retained::Retained;
@@ -64,12 +65,13 @@ pub(super) enum Outlived {
 }
 
 pub(super) struct Latest {
-    by_name: DashMap<Box<str>, Current>,
+    /// Each message is looked for twice. Names come from the feed alone, so a quick hash with a seed is enough.
+    by_name: DashMap<Box<str>, Current, RandomState>,
 }
 
 impl Latest {
     pub(super) fn new() -> Latest {
-        Latest { by_name: DashMap::new() }
+        Latest { by_name: DashMap::default() }
     }
 
     pub(super) fn len(&self) -> usize {

@@ -121,6 +121,10 @@ impl LaneTopics {
     }
 
     fn find(&self, topic: TopicId) -> Result<usize, usize> {
+        // A new lane comes to its topics in their order.
+        if self.matched.last().is_none_or(|last| last.topic < topic) {
+            return Err(self.matched.len());
+        }
         self.matched.binary_search_by_key(&topic, |matched| matched.topic)
     }
 }
