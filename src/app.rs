@@ -10,6 +10,7 @@ mod feed_settings;
 pub(crate) mod file_shares;
 pub(crate) mod gatekeeping;
 mod handover;
+mod looking;
 mod measuring;
 mod opening;
 mod operator;
@@ -28,11 +29,9 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use crate::audit::OpenError;
 use crate::bus::archive::open::ArchiveError;
-use crate::bus::clock::Clock;
 use crate::bus::history::HistoryError;
 use crate::bus::private_directory::PrivateDirectoryError;
 use crate::cluster::nats::NatsError;
@@ -43,7 +42,7 @@ use crate::config::{ConfigSources, Effective};
 use crate::edge::EdgeError;
 use crate::edge::admin_key::AdminKeyError;
 use crate::identity::error::Error as IdentityError;
-use crate::intake::probe::{ProbeError, probe as listen_to};
+use crate::intake::probe::ProbeError;
 use crate::intake::upstream::UpstreamError;
 use crate::profile::client::NoSend;
 use crate::profile::section::ProfileError;
@@ -60,12 +59,10 @@ use self::clustering::JoinError;
 use self::handover::activation::{self, ActivationError};
 use self::handover::predecessor::{Predecessor, PredecessorError};
 use self::handover::successor::ProgramStart;
+pub use self::looking::{NewFile, probe};
 use self::parts::EndedPart;
 use self::signals::{Signals, serve_until_signalled};
 use self::start::start;
-
-/// Topics that `probe` shows with a sample; more would scroll off the screen.
-const PROBE_SAMPLES: usize = 40;
 
 /// Why a command ended.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +71,15 @@ pub enum AppError {
     Config(#[from] ConfigError),
     #[error("expected a readable file, found `{}`: {error}; check the path and its permissions", .path.display())]
     Unreadable { path: PathBuf, error: io::Error },
+    #[error("expected no file `{}`, found one; choose another name, or replace it with --force", .path.display())]
+    Exists { path: PathBuf },
+    #[error("expected to write `{}`, found: {error}; check the folder and its permissions", .path.display())]
+    Unwritable { path: PathBuf, error: io::Error },
+    #[error(
+        "expected a profile that names its topics beside --record, found `{profile}`, which guesses them; \
+         write one with --profile FILE"
+    )]
+    GuessedTopics { profile: String },
     #[error("{}: expected a configuration, a profile or a recording, found {found}; check the file", .path.display())]
     NothingToCheck { path: PathBuf, found: &'static str },
     #[error(
@@ -137,6 +143,9 @@ impl AppError {
             self,
             AppError::Config(_)
                 | AppError::Unreadable { .. }
+                | AppError::Exists { .. }
+                | AppError::Unwritable { .. }
+                | AppError::GuessedTopics { .. }
                 | AppError::NothingToCheck { .. }
                 | AppError::NoUrl { .. }
                 | AppError::AgreedProfile { .. }
@@ -238,16 +247,6 @@ pub async fn replay(replay: ReplayOptions) -> Result<(), AppError> {
     announce(format_args!("fanline replaying on ws://{}", server.local_addr()));
     serve_until_signalled(signals, |stopped| server.serve(stopped)).await;
     Ok(())
-}
-
-/// Listens to `config.upstream` for `duration`; returns the findings.
-pub async fn probe(config: Config, duration: Duration) -> Result<impl fmt::Display, AppError> {
-    let profile = profile(&config)?;
-    let url = feed_url(&config, &profile)?.unwrap_or_default();
-    let mut settings = EffectiveUpstream::new(&config, profile, url).settings;
-    // A topic without a message by then gets a line in the report.
-    settings.first_message_timeout = settings.first_message_timeout.min(duration / 2);
-    Ok(listen_to(settings, Clock::start(), duration, PROBE_SAMPLES).await?)
 }
 
 /// The URL of the feed; none if it is the built-in simulated market.

@@ -94,7 +94,8 @@ fn without_messages(profile: &Path) -> Option<String> {
     profile.is_file().then(|| {
         format!(
             "expected messages of the feed in `{}`, found no such file, so what the rules make of them was not \
-             checked; write a line for each kind of message, such as `{EXAMPLE}`",
+             checked; `fanline probe --record` writes it from the feed, or write a line for each kind of message, such as \
+             `{EXAMPLE}`",
             path.display()
         )
     })

@@ -35,7 +35,7 @@ use self::serving::{log_ignored_variables, refuse_misspelt_command, serve};
 use self::settings::Settings;
 use self::token::TokenOptions;
 use self::why::WhyOptions;
-use crate::app::{self, AppError, ReplayOptions};
+use crate::app::{self, AppError, NewFile, ReplayOptions};
 use crate::bench;
 use crate::bench::options::Options as BenchOptions;
 use crate::bench::plan::Plan;
@@ -180,6 +180,12 @@ enum CliCommand {
         /// How long to listen.
         #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u64).range(1..=3600))]
         seconds: u64,
+        /// Write a few messages of each kind, for `fanline check`: NAME.messages.jsonl beside the profile NAME.toml.
+        #[arg(long, value_name = "FILE")]
+        record: Option<PathBuf>,
+        /// Replace the file that is there.
+        #[arg(long, requires = "record")]
+        force: bool,
         /// Configuration file (TOML).
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
@@ -320,7 +326,7 @@ fn perform(
                 faults => Err(CommandFailure::Unfit { faults }),
             }
         }
-        Some(CliCommand::Probe { url, profile, subscribe, topic, seconds, config }) => {
+        Some(CliCommand::Probe { url, profile, subscribe, topic, seconds, record, force, config }) => {
             let mut settings = Settings { file: config, flags: Vec::new() };
             settings.add("URL", "upstream.url", url);
             settings.add("--profile", "upstream.profile", profile);
@@ -334,7 +340,8 @@ fn perform(
             }
             let _log = logs::start(&config.log);
             log_ignored_variables(&effective);
-            block_on(async { app::probe(effective.config, Duration::from_secs(seconds)).await.map(print) })?
+            let record = record.map(|path| NewFile { path, force });
+            print(block_on(app::probe(effective.config, Duration::from_secs(seconds), record))?)
         }
         Some(CliCommand::Bench { options, settings }) => {
             let arguments = settings.arguments();

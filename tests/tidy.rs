@@ -29,7 +29,7 @@ const ROOM_FLOORS: &[(&str, &[&[&str]])] = &[
             &["time", "update", "probe_counts", "feed_health", "item_status"],
             &["assemble", "arbitrate", "oddity_log"],
             &["classify", "cursor"],
-            &["connection", "message_log", "venue_age"],
+            &["connection", "kept_messages", "message_log", "venue_age"],
             &["output", "message_file"],
             &["feed_report"],
             &["pipeline"],

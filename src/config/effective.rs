@@ -122,6 +122,7 @@ impl EffectiveUpstream {
             first_message_timeout: upstream.first_message_timeout,
             expire_after: Some(config.topics.expire_after).filter(|after| !after.is_zero()),
             changes: FeedChanges::default(),
+            kept: None,
         };
         EffectiveUpstream { settings, decisions: decisions.0 }
     }

@@ -10,6 +10,7 @@
 //!     venue_age.rs  how old messages are on arrival, by the venue's own clock
 //!     output.rs     updates to the publisher, and the state of their topics; feed_health.rs: live or stale
 //! probe.rs      a look at a feed: `fanline probe`
+//!   kept_messages.rs  some messages, as they arrived, for a look
 //! message_file.rs   messages of a feed in a file, and what must become of them: `fanline check`
 //! ```
 //! `Protocol`, `Classifier`, `Arbiter`, `Assembler` and `Assignment` know no sockets and no clock. Nothing here knows
@@ -27,6 +28,7 @@ mod cursor;
 mod feed_health;
 mod feed_report;
 mod item_status;
+pub(crate) mod kept_messages;
 pub(crate) mod message_file;
 mod message_log;
 mod misfit;

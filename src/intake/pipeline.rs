@@ -24,6 +24,7 @@ use crate::intake::assemble::Assembler;
 use crate::intake::classify::{Classified, FeedFrame, FeedMessage, FoundUpdates};
 use crate::intake::connection::Connection;
 use crate::intake::cursor::ResumeCursor;
+use crate::intake::kept_messages::KeptMessages;
 use crate::intake::message_log::MessageLog;
 use crate::intake::output::Output;
 use crate::intake::update::{ConnectionId, Generation, Release};
@@ -46,6 +47,7 @@ pub(super) struct Pipeline {
     assembler_tick_ns: u64,
     cursor: ResumeCursor,
     messages: MessageLog,
+    kept: Option<KeptMessages>,
     venue_age: VenueAge,
     /// A topic without a message for this long is forgotten; none: never.
     expire_after: Option<Duration>,
@@ -61,6 +63,7 @@ pub(super) struct PipelineSettings<'a> {
     pub legs: usize,
     pub resume: Option<&'a Resume>,
     pub hidden: Hidden,
+    pub kept: Option<KeptMessages>,
 }
 
 impl Pipeline {
@@ -78,6 +81,7 @@ impl Pipeline {
             assembler_tick_ns: 0,
             cursor: ResumeCursor::new(settings.resume),
             messages: MessageLog::new(settings.profile, settings.hidden.clone(), meters),
+            kept: settings.kept,
             venue_age: VenueAge::new(meters),
             expire_after: settings.expire_after,
             output: Output::new(publisher, interest, settings.hidden, meters),
@@ -111,6 +115,10 @@ impl Pipeline {
     fn pass(&mut self, from: &mut Connection, message: &FeedMessage<'_>, classified: &Classified, received: Stamp) {
         let Pipeline { found, arbiter, overlaps, assembler, output, venue_age, .. } = self;
         let (source, classifier, mut established) = from.parts();
+        if let Some(kept) = &self.kept {
+            let first = found.updates(message.bytes(), classifier, received).next();
+            kept.keep(source, message, (classified, first.as_ref()));
+        }
         for update in found.updates(message.bytes(), classifier, received) {
             venue_age.look(&update, source.generation);
             if established.as_mut().is_some_and(|established| established.updated(&update)) {

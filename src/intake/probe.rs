@@ -44,6 +44,15 @@ pub struct ProbeReport {
     pub samples: usize,
     /// Problems, each once.
     pub troubles: Vec<String>,
+    /// The kept messages, if some were to be kept.
+    pub record: Option<MessageRecord>,
+}
+
+/// Messages in a file that `fanline check` runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MessageRecord {
+    pub text: String,
+    pub messages: usize,
 }
 
 /// One topic of a feed.
@@ -74,7 +83,7 @@ pub async fn probe(
 ) -> Result<ProbeReport, ProbeError> {
     let limits = Limits { ring_frames_max: RING_FRAMES_MAX, ring_bytes_max: RING_BYTES_MAX, topics_max: TOPICS_MAX };
     let (publisher, reader) = bus::open(Epoch(rand::rng().random()), limits, &Meters::unread());
-    let profile = settings.profile.name.clone();
+    let (profile, items, kept) = (settings.profile.clone(), settings.items.clone(), settings.kept.clone());
     let mut upstream = Upstream::new(settings, publisher, clock, &Meters::unread())?;
     let (stop, mut stopped) = watch::channel(false);
     let started = clock.now();
@@ -115,10 +124,15 @@ pub async fn probe(
         });
     });
     topics.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.topic.cmp(&b.topic)));
+    let record = kept.map(|kept| {
+        let masked = kept.take().iter().map(|text| upstream.hidden().mask(text).into_owned()).collect();
+        let (text, messages) = profile.tell_messages(&items, masked);
+        MessageRecord { text, messages }
+    });
     let by_class = MessageClass::ALL.into_iter().map(|class| (class.label(), counts.messages[class as usize]));
     Ok(ProbeReport {
         url: upstream.shown_url(),
-        profile,
+        profile: profile.name,
         guess: upstream.guess().map(ToString::to_string),
         changes: upstream.guess().and_then(|guess| Some(guess.changes.as_ref()?.to_string())),
         connects: counts.connects,
@@ -127,6 +141,7 @@ pub async fn probe(
         topics,
         samples,
         troubles: counts.troubles().to_vec(),
+        record,
     })
 }
 
@@ -195,6 +210,7 @@ mod tests {
             topics: vec![topic("quote.AAPL", 20), topic("q", 10), topic("z", 1)],
             samples: 2,
             troubles: vec!["closed".to_string()],
+            record: None,
         };
         let expected = "\
 feed      wss://h/ws

@@ -49,7 +49,7 @@ use crate::profile::downstream::{Dialect, read_dialect};
 use crate::profile::keys::ROOT;
 use crate::profile::placeholders::Placeholder;
 use crate::profile::request::VenueRequest;
-use crate::profile::rule::Rules;
+use crate::profile::rule::{Naming, Rules};
 use crate::profile::secrets::SignRule;
 use crate::profile::section::{ProfileEntry, ProfileError, ProfileSection, ProfileSource, did_you_mean, one_of};
 use crate::profile::snapshot::SnapshotRule;
@@ -164,6 +164,11 @@ impl Profile {
         self.connect.items_max == other.connect.items_max
             && branches(self) == branches(other)
             && part(self) == part(other)
+    }
+
+    /// Topics are named by what the first messages have in common.
+    pub(crate) fn guesses(&self) -> bool {
+        self.rules.list.iter().any(|rule| matches!(rule.topic, Some(Naming::Guess)))
     }
 
     /// Items can leave a connection that stays open.

@@ -118,6 +118,11 @@ impl MessageClass {
         matches!(self, MessageClass::Stale | MessageClass::Live | MessageClass::Gap)
     }
 
+    /// Whether no rule knows what to do with such a message.
+    pub(crate) fn is_misfit(self) -> bool {
+        matches!(self, MessageClass::Unmatched | MessageClass::Garbled)
+    }
+
     pub(crate) fn parse(text: &str) -> Result<MessageClass, String> {
         let known =
             MessageClass::ALL.into_iter().find(|class| MessageClass::NAMES.contains(&text) && class.label() == text);

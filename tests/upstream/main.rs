@@ -6,6 +6,7 @@ mod faults;
 mod faults_intake;
 mod misbehaviour;
 mod probe;
+mod probe_record;
 mod redundancy;
 mod reload;
 mod topic_truth;

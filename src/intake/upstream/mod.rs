@@ -152,6 +152,7 @@ impl Upstream {
             legs,
             resume: profile.resume.as_ref(),
             hidden: hidden.clone(),
+            kept: settings.kept.clone(),
         };
         let mut upstream = Upstream {
             connections: Connections::new(addresses, rules),
@@ -259,6 +260,10 @@ impl Upstream {
     /// The topic template, if it was guessed.
     pub(super) fn guess(&self) -> Option<&Guess> {
         self.connections.guess()
+    }
+
+    pub(super) fn hidden(&self) -> &Hidden {
+        &self.hidden
     }
 
     /// The first URL without secrets.

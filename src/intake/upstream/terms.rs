@@ -22,6 +22,7 @@ use crate::intake::connection::feed_tls::FeedTls;
 use crate::intake::connection::protocol_config::{ProtocolConfig, Timing};
 use crate::intake::connection::proxy::Proxy;
 use crate::intake::connection::upstream_line::FeedRoute;
+use crate::intake::kept_messages::KeptMessages;
 use crate::intake::time::unless_zero;
 use crate::intake::upstream::UpstreamError;
 use crate::intake::upstream::addresses::{DialRules, FeedAddresses, plain_target, read_urls};
@@ -82,6 +83,8 @@ pub struct Settings {
     pub expire_after: Option<Duration>,
     /// Other terms for the feed while it runs.
     pub changes: FeedChanges,
+    /// Keeps some of the messages; none: no look at them is wanted.
+    pub kept: Option<KeptMessages>,
 }
 
 /// The terms of a feed, which may replace those of one that runs.
