@@ -59,7 +59,7 @@ use self::clustering::JoinError;
 use self::handover::activation::{self, ActivationError};
 use self::handover::predecessor::{Predecessor, PredecessorError};
 use self::handover::successor::ProgramStart;
-pub use self::looking::{NewFile, probe};
+pub use self::looking::{DraftOutcome, NewFile, draft_profile, probe};
 use self::parts::EndedPart;
 use self::signals::{Signals, serve_until_signalled};
 use self::start::start;

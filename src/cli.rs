@@ -12,6 +12,7 @@ mod cluster;
 mod failure;
 mod man_page;
 mod output;
+mod profile;
 mod serving;
 mod settings;
 mod token;
@@ -31,6 +32,7 @@ use self::audit::AuditCommand;
 use self::cluster::ClusterOptions;
 use self::failure::CommandFailure;
 use self::output::{print, progress};
+use self::profile::ProfileCommand;
 use self::serving::{log_ignored_variables, refuse_misspelt_command, serve};
 use self::settings::Settings;
 use self::token::TokenOptions;
@@ -190,6 +192,9 @@ enum CliCommand {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// Draft a profile of a feed.
+    #[command(subcommand)]
+    Profile(ProfileCommand),
     /// Measure the cost of serving many clients on this machine, with this configuration and feed.
     ///
     /// Accepts the server's settings too. Without a feed it uses its own, and accounts for every message.
@@ -342,6 +347,12 @@ fn perform(
             log_ignored_variables(&effective);
             let record = record.map(|path| NewFile { path, force });
             print(block_on(app::probe(effective.config, Duration::from_secs(seconds), record))?)
+        }
+        Some(CliCommand::Profile(command)) => {
+            let effective = load(command.settings())?;
+            let _log = logs::start(&effective.config.log);
+            log_ignored_variables(&effective);
+            profile::show(block_on(command.perform(effective.config))?)
         }
         Some(CliCommand::Bench { options, settings }) => {
             let arguments = settings.arguments();

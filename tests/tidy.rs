@@ -31,7 +31,7 @@ const ROOM_FLOORS: &[(&str, &[&[&str]])] = &[
             &["classify", "cursor"],
             &["connection", "kept_messages", "message_log", "venue_age"],
             &["output", "message_file"],
-            &["feed_report"],
+            &["draft", "feed_report"],
             &["pipeline"],
             &["upstream"],
             &["probe"],

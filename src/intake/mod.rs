@@ -11,6 +11,7 @@
 //!     output.rs     updates to the publisher, and the state of their topics; feed_health.rs: live or stale
 //! probe.rs      a look at a feed: `fanline probe`
 //!   kept_messages.rs  some messages, as they arrived, for a look
+//! draft/        a profile from the messages of a look: `fanline profile new`
 //! message_file.rs   messages of a feed in a file, and what must become of them: `fanline check`
 //! ```
 //! `Protocol`, `Classifier`, `Arbiter`, `Assembler` and `Assignment` know no sockets and no clock. Nothing here knows
@@ -25,6 +26,7 @@ pub mod upstream;
 
 pub(crate) mod connection;
 mod cursor;
+pub(crate) mod draft;
 mod feed_health;
 mod feed_report;
 mod item_status;

@@ -117,7 +117,7 @@ impl Pipeline {
         let (source, classifier, mut established) = from.parts();
         if let Some(kept) = &self.kept {
             let first = found.updates(message.bytes(), classifier, received).next();
-            kept.keep(source, message, (classified, first.as_ref()));
+            kept.keep(source, message, (classified, first.as_ref()), received);
         }
         for update in found.updates(message.bytes(), classifier, received) {
             venue_age.look(&update, source.generation);

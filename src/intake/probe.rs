@@ -12,6 +12,7 @@ use crate::protocol::encoding::PayloadKind;
 use crate::words::ids::Epoch;
 use crate::words::metrics::Meters;
 
+use super::kept_messages::KeptMessage;
 use super::upstream::{Settings, Upstream, UpstreamError};
 use crate::profile::rule::MessageClass;
 
@@ -44,15 +45,8 @@ pub struct ProbeReport {
     pub samples: usize,
     /// Problems, each once.
     pub troubles: Vec<String>,
-    /// The kept messages, if some were to be kept.
-    pub record: Option<MessageRecord>,
-}
-
-/// Messages in a file that `fanline check` runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MessageRecord {
-    pub text: String,
-    pub messages: usize,
+    /// The messages that were kept, if some were to be, with masked secrets.
+    pub(crate) kept: Vec<KeptMessage>,
 }
 
 /// One topic of a feed.
@@ -83,7 +77,7 @@ pub async fn probe(
 ) -> Result<ProbeReport, ProbeError> {
     let limits = Limits { ring_frames_max: RING_FRAMES_MAX, ring_bytes_max: RING_BYTES_MAX, topics_max: TOPICS_MAX };
     let (publisher, reader) = bus::open(Epoch(rand::rng().random()), limits, &Meters::unread());
-    let (profile, items, kept) = (settings.profile.clone(), settings.items.clone(), settings.kept.clone());
+    let (profile, kept) = (settings.profile.name.clone(), settings.kept.clone());
     let mut upstream = Upstream::new(settings, publisher, clock, &Meters::unread())?;
     let (stop, mut stopped) = watch::channel(false);
     let started = clock.now();
@@ -124,15 +118,14 @@ pub async fn probe(
         });
     });
     topics.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.topic.cmp(&b.topic)));
-    let record = kept.map(|kept| {
-        let masked = kept.take().iter().map(|text| upstream.hidden().mask(text).into_owned()).collect();
-        let (text, messages) = profile.tell_messages(&items, masked);
-        MessageRecord { text, messages }
-    });
+    let mut kept = kept.map(|kept| kept.take()).unwrap_or_default();
+    for text in kept.iter_mut().filter_map(|message| message.content.as_mut().ok()) {
+        *text = upstream.hidden().mask(text).into_owned();
+    }
     let by_class = MessageClass::ALL.into_iter().map(|class| (class.label(), counts.messages[class as usize]));
     Ok(ProbeReport {
         url: upstream.shown_url(),
-        profile: profile.name,
+        profile,
         guess: upstream.guess().map(ToString::to_string),
         changes: upstream.guess().and_then(|guess| Some(guess.changes.as_ref()?.to_string())),
         connects: counts.connects,
@@ -141,7 +134,7 @@ pub async fn probe(
         topics,
         samples,
         troubles: counts.troubles().to_vec(),
-        record,
+        kept,
     })
 }
 
@@ -210,7 +203,7 @@ mod tests {
             topics: vec![topic("quote.AAPL", 20), topic("q", 10), topic("z", 1)],
             samples: 2,
             troubles: vec!["closed".to_string()],
-            record: None,
+            kept: Vec::new(),
         };
         let expected = "\
 feed      wss://h/ws

@@ -2,6 +2,7 @@
 
 mod books;
 mod dial;
+mod drafts;
 mod faults;
 mod faults_intake;
 mod misbehaviour;

@@ -50,7 +50,7 @@ type Site<'v> = (String, &'v Map<String, Value>);
 
 impl ChangeHint {
     /// None: they look like whole values.
-    pub(super) fn of(messages: &[Value]) -> Option<ChangeHint> {
+    pub(crate) fn of(messages: &[Value]) -> Option<ChangeHint> {
         let sites: Vec<Vec<Site<'_>>> = messages.iter().map(sites).collect();
         let mark = KindMark::of(&sites);
         let (what, changes, keys) = (book_of_sides(&sites, mark.as_ref()).or_else(|| book_of_one_list(&sites)))
@@ -62,6 +62,11 @@ impl ChangeHint {
             snapshot: mark.and_then(|mark| mark.snapshot),
             keys,
         })
+    }
+
+    /// Whether one of the messages is a snapshot.
+    pub(crate) fn has_snapshot(&self) -> bool {
+        self.snapshot.is_some()
     }
 
     /// The keys of a rule, a line each.

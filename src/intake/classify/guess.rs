@@ -19,15 +19,15 @@ use crate::intake::classify::change_hint::ChangeHint;
 use crate::intake::classify::naming::make_topic;
 
 /// The topic of everything if nothing names topics.
-pub(super) const FALLBACK_TOPIC: &str = "feed";
+pub(crate) const FALLBACK_TOPIC: &str = "feed";
 
 /// Names that hold a whole stream's name, best first.
-const STREAMS: [&str; 5] = ["stream", "topic", "subject", "room", "ch"];
+pub(crate) const STREAMS: [&str; 5] = ["stream", "topic", "subject", "room", "ch"];
 /// Names that hold a kind of message, best first.
-const KINDS: [&str; 13] =
+pub(crate) const KINDS: [&str; 13] =
     ["channel", "channel_name", "type", "event_type", "event", "ev", "kind", "e", "T", "feed", "table", "ty", "method"];
 /// Names that hold an instrument, best first.
-const INSTRUMENTS: [&str; 20] = [
+pub(crate) const INSTRUMENTS: [&str; 20] = [
     "symbol",
     "product_id",
     "instId",
@@ -61,7 +61,7 @@ const NAMES_SHOWN: usize = 3;
 const ARRAY_NAMES_MAX: usize = 3;
 
 /// Members that mark a message about the connection, and how their values begin.
-const CONTROL_MEMBERS: [&str; 6] = ["event", "type", "method", "op", "channel", "action"];
+pub(crate) const CONTROL_MEMBERS: [&str; 6] = ["event", "type", "method", "op", "channel", "action"];
 const CONTROL_VALUES: [&str; 14] = [
     "ack",
     "bts:sub",
@@ -83,7 +83,7 @@ const CONTROL_VALUES: [&str; 14] = [
 const ANSWER_MEMBERS: [&str; 3] = ["result", "success", "error"];
 
 /// Whether the message is about the connection, and so shows nothing about names.
-pub(super) fn is_control(text: &str) -> bool {
+pub(crate) fn is_control(text: &str) -> bool {
     let Ok(Value::Object(members)) = serde_json::from_str::<Value>(text) else { return false };
     let says = |name: &&str| members.get(*name).and_then(Value::as_str).map(str::to_ascii_lowercase);
     // JSON-RPC calls its data messages "subscription".
@@ -145,12 +145,13 @@ impl fmt::Display for Guess {
             true => write!(
                 f,
                 "found no topic name in the first {messages} messages: everything is topic `{FALLBACK_TOPIC}`; \
-                 point to the name with `--topic /data/s`"
+                 point to the name with `--topic /data/s`, or let `fanline profile new` draft a profile"
             ),
             false => write!(
                 f,
                 "guessed that topics are named `{}`, which names {named} of the first {messages} messages: `{}`, …; \
-                 if that is wrong, point to the name with `--topic /data/s`, or `--topic '${{/type}}.${{/symbol}}'`",
+                 if that is wrong, point to the name with `--topic /data/s`, or `--topic '${{/type}}.${{/symbol}}'`; \
+                 `fanline profile new` drafts a profile",
                 self.template(),
                 names.join("`, `")
             ),
@@ -168,7 +169,7 @@ struct Candidate {
 }
 
 /// Guesses from these messages, each one JSON value and none about the connection.
-pub(super) fn guess(messages: &[&str]) -> Guess {
+pub(crate) fn guess(messages: &[&str]) -> Guess {
     let mut candidates: BTreeMap<String, Candidate> = BTreeMap::new();
     let values: Vec<Value> = messages.iter().map(|text| serde_json::from_str(text).unwrap_or_default()).collect();
     for (number, value) in values.iter().enumerate() {

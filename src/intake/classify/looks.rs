@@ -4,7 +4,7 @@
 const IRC: [&str; 4] = ["PING :", ":tmi.twitch.tv ", "NOTICE ", "@badge-info="];
 
 /// What a text that is not JSON looks like, with the remedy, for the end of a sentence; empty if nothing is known.
-pub(super) fn of_text(text: &str) -> &'static str {
+pub(crate) fn of_text(text: &str) -> &'static str {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let packet = &text[digits..];
     if text.ends_with('\u{1e}') {
@@ -23,13 +23,18 @@ pub(super) fn of_text(text: &str) -> &'static str {
 }
 
 /// The same of bytes that are not UTF-8.
-pub(super) fn of_bytes(bytes: &[u8]) -> &'static str {
+pub(crate) fn of_bytes(bytes: &[u8]) -> &'static str {
     match bytes {
         [0x1f, 0x8b, ..] => "; it looks like gzip: say `binary = \"gzip\"` in `[decode]`",
         [0x78, 0x01 | 0x5e | 0x9c | 0xda, ..] => "; it looks like zlib: say `binary = \"zlib\"` in `[decode]`",
         [0x28, 0xb5, 0x2f, 0xfd, ..] => "; it looks like zstd: say `binary = \"zstd\"` in `[decode]`",
         _ => "",
     }
+}
+
+/// The key of `[decode]` in a remedy.
+pub(crate) fn key(hint: &str) -> Option<String> {
+    hint.split('`').nth(1).filter(|key| key.contains(" = ")).map(str::to_string)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@
 pub(crate) mod drive;
 
 mod binding;
-mod change_hint;
+pub(crate) mod change_hint;
 mod classified;
 mod connection_sequence;
 mod decode;
@@ -17,9 +17,9 @@ mod decode;
 mod documented;
 mod fill;
 mod found;
-mod guess;
+pub(crate) mod guess;
 mod irc;
-mod looks;
+pub(crate) mod looks;
 mod naming;
 #[cfg(test)]
 mod recordings;
