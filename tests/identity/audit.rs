@@ -74,7 +74,7 @@ fn a_process_killed_at_any_moment_loses_at_most_the_last_second() {
     for round in 1..=ROUNDS {
         let before = read(&dir).len();
         let mut child = Command::new(std::env::current_exe().expect("a test binary"))
-            .args(["--exact", "a_writer_that_another_test_kills", "--nocapture"])
+            .args(["--exact", "audit::a_writer_that_another_test_kills", "--nocapture"])
             .env(WRITER_DIR, &dir)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
