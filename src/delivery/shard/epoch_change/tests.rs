@@ -91,11 +91,9 @@ fn every_client_is_told_of_another_epoch_and_has_its_values_and_what_follows() {
     assert_eq!(ops(&paced), ["view", "subscribed", "skipped", "frame", "frame", "frame"], "{paced:?}");
     assert_eq!(ops(&silent.received()), ["view"]);
 
-    let mut next = 100;
-    for topic in ["a.x", "b.y", "b.x"] {
-        let payload = Payload { bytes: next.to_string().into(), kind: PayloadKind::Json };
+    for (value, topic) in (100..).zip(["a.x", "b.y", "b.x"]) {
+        let payload = Payload { bytes: value.to_string().into(), kind: PayloadKind::Json };
         harness.publisher.publish(topic, payload, Retention::NEWEST, harness.now).expect("a good topic");
-        next += 1;
     }
     harness.settle();
     for client in &clients[..2] {
