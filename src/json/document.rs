@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::LazyLock;
 
-use crate::json::{Each, FoundElement, FoundTokens, Pointer, Pointers, decode_string};
+use crate::json::{Each, FoundElement, FoundTokens, Pointer, Pointers, decode_string, pointer_part};
 
 /// A JSON text, and an element of it.
 #[derive(Clone, Debug)]
@@ -54,7 +54,7 @@ pub fn pointer_to(text: &str, range: &Range<usize>) -> Option<String> {
         let part = &inside[index];
         let key = part.key.as_ref().and_then(|key| decode_string(text.get(whole(key))?));
         place.push('/');
-        place.push_str(&key.map_or(index.to_string(), |key| key.replace('~', "~0").replace('/', "~1")));
+        place.push_str(&key.map_or(index.to_string(), |key| pointer_part(&key)));
         value = whole(&part.range);
     }
     Some(place)

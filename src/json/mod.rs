@@ -68,6 +68,11 @@ impl Pointer {
     }
 }
 
+/// A member's name as a part of a pointer (RFC 6901 section 3).
+pub fn pointer_part(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
+}
+
 impl PathSegment {
     fn parse(part: &str, whole: &str) -> Result<PathSegment, PointerError> {
         let name = part.replace("~1", "/").replace("~0", "~");

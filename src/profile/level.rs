@@ -1,6 +1,6 @@
 //! Levels of an order book, as a rule describes them: the places of their parts, and how they are kept.
 
-use crate::json::{PointerSet, is_json};
+use crate::json::{PointerSet, is_json, pointer_part};
 
 use crate::profile::optional;
 use crate::profile::rules::fold::{FirstOf, LevelForm, LevelPart, SideMark};
@@ -81,7 +81,7 @@ impl ReadLevel {
             let text = match (at, dropped.filter(|_| !in_changes)) {
                 (LevelField::Position(position), Some(dropped)) if *position > dropped => format!("./{}", position - 1),
                 (LevelField::Position(position), _) => format!("./{position}"),
-                (LevelField::Key(key), _) => format!("./{}", key.replace('~', "~0").replace('/', "~1")),
+                (LevelField::Key(key), _) => format!("./{}", pointer_part(key)),
             };
             places.add(&text).expect("one escaped segment can be read")
         };

@@ -193,15 +193,16 @@ fn read_level(
         let found = place.get(&form.places, &document, matches).map(|found| found.token);
         Unfit::at(place.text(&form.places).trim_start_matches('.'), key, expected, found)
     };
-    let number = |place: &FirstOf, key| {
-        let found = place.get(&form.places, &document, matches);
-        let parsed = found.and_then(|found| Some((Decimal::parse(found.token)?, found)));
-        parsed.ok_or_else(|| unlike(place, key, "a number".into()))
+    let read = |place: &FirstOf| {
+        let found = place.get(&form.places, &document, matches)?;
+        Some((Decimal::parse(found.token)?, found))
     };
+    let number = |place: &FirstOf, key| read(place).ok_or_else(|| unlike(place, key, "a number".into()));
     let (_, price) = number(&form.price, "book.price")?;
-    let is_size = form.gone.text(&form.places) == form.size.text(&form.places);
-    let gone_key = if is_size { "book.size" } else { "book.remove" };
-    let gone = number(&form.gone, gone_key)?.0.is_zero();
+    let (gone, _) = read(&form.gone).ok_or_else(|| {
+        let is_size = form.gone.text(&form.places) == form.size.text(&form.places);
+        unlike(&form.gone, if is_size { "book.size" } else { "book.remove" }, "a number".into())
+    })?;
     let marked = match &form.side {
         None => side,
         Some(SideMark::Sign { place }) => match number(place, "book.sign")?.0.sign() {
@@ -222,8 +223,8 @@ fn read_level(
         None => Level::new(text, price.range, form.dropped, parts),
         Some(written) => Level::written(written, price.token, number(&form.size, "book.size")?.1.token),
     };
-    let read = marked.zip(level).map(|(side, level)| (side, gone, level));
-    read.ok_or_else(|| Unfit::at("", "book", "a level", Some(text)))
+    let taken = marked.zip(level).map(|(side, level)| (side, gone.is_zero(), level));
+    taken.ok_or_else(|| Unfit::at("", "book", "a level", Some(text)))
 }
 
 impl Level {

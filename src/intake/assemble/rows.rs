@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::json::{FoundElement, Type, decode_string, list_parts};
+use crate::json::{FoundElement, Type, decode_string, list_parts, pointer_part};
 use crate::profile::rules::fold::{RowParts, RowPlace};
 
 use crate::intake::assemble::fold::Unfit;
@@ -56,7 +56,7 @@ impl RowTable {
     ) -> Result<(), Unfit> {
         let row = MergedObject::begin(token, parts)?;
         let value = |member: &String| {
-            let place = || format!("/{}", member.replace('~', "~0").replace('/', "~1"));
+            let place = || format!("/{}", pointer_part(member));
             row.value(member).ok_or_else(|| Unfit::at(&place(), "merge.key", "a part of the row's key", None))
         };
         let key = rule.key.iter().map(value).collect::<Result<Vec<&str>, Unfit>>()?.join(",");

@@ -17,8 +17,8 @@ use serde_json::{Map, Value};
 /// Members that say what a message is.
 const MARKS: [&str; 8] = ["type", "action", "event", "e", "msg_type", "update_type", "updateType", "kind"];
 /// Parts of their values, in lower case.
-const WHOLE: [&str; 4] = ["snapshot", "partial", "image", "initial"];
-const CHANGE: [&str; 7] = ["update", "delta", "change", "diff", "insert", "delete", "increment"];
+pub(crate) const WHOLE: [&str; 4] = ["snapshot", "partial", "image", "initial"];
+pub(crate) const CHANGE: [&str; 7] = ["update", "delta", "change", "diff", "insert", "delete", "increment"];
 const GONE: [&str; 2] = ["delete", "remove"];
 /// Lists of bids and of asks.
 const SIDES: [[&str; 2]; 4] = [["bids", "asks"], ["b", "a"], ["bid", "ask"], ["buy", "sell"]];
@@ -248,8 +248,8 @@ fn collect<'v>(value: &'v Value, at: String, depth: usize, found: &mut Vec<Site<
 }
 
 /// A pointer in a profile can hold the name as it is.
-fn is_plain(name: &str) -> bool {
-    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+pub(crate) fn is_plain(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
 }
 
 /// Where a level has its parts, as a profile says it.

@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::intake::classify::change_hint::ChangeHint;
 use crate::intake::classify::naming::make_topic;
+use crate::json::pointer_part;
 
 /// The topic of everything if nothing names topics.
 pub(crate) const FALLBACK_TOPIC: &str = "feed";
@@ -207,7 +208,7 @@ fn collect(value: &Value, number: usize, pointer: String, depth: usize, candidat
         }
         Value::Object(members) if depth < SEGMENTS_MAX => {
             for (name, member) in members {
-                let escaped = name.replace('~', "~0").replace('/', "~1");
+                let escaped = pointer_part(name);
                 // A placeholder cannot hold these.
                 if !escaped.contains(['|', '{', '}', '?', '\\']) {
                     collect(member, number, format!("{pointer}/{escaped}"), depth + 1, candidates);

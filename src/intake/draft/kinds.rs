@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use crate::intake::classify::change_hint::{CHANGE, WHOLE, is_plain};
 use crate::intake::classify::guess::{KINDS, STREAMS};
-use crate::intake::draft::members::{at, is_plain};
+use crate::intake::draft::members::at;
 
 /// More words than this are names of instruments.
 const KINDS_MAX: usize = 16;
@@ -17,9 +18,6 @@ const DEPTH_MAX: usize = 3;
 /// Between the parts of a name, and the parts that may say the kind.
 const BETWEEN: [char; 6] = ['@', '.', ':', '/', '_', '-'];
 const PARTS_MAX: usize = 3;
-/// Words for a whole value or a change, which are of one kind.
-const WHOLE: [&str; 3] = ["snapshot", "partial", "image"];
-const CHANGE: [&str; 5] = ["update", "delta", "change", "diff", "insert"];
 
 /// Where messages name their kind.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::intake::classify::change_hint::is_plain;
 use crate::intake::classify::guess::{INSTRUMENTS, KINDS};
 
 const TIMES: [&str; 9] = ["ts", "timestamp", "time", "E", "T", "time_ms", "timestamp_ms", "event_time", "t"];
@@ -21,11 +22,6 @@ pub(super) fn at<'v>(value: &'v Value, pointer: &str) -> Option<&'v Value> {
         },
         value => value.get(segment),
     })
-}
-
-/// A pointer in a profile can hold the name as it is.
-pub(super) fn is_plain(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
 }
 
 /// The list whose elements name an instrument, and the names of the member and of one that names the element's kind.
