@@ -1,6 +1,5 @@
 //! Clients: those of this repository, the page, and those of others.
 
-mod conformance;
 mod javascript;
 mod page;
 mod python;

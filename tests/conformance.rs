@@ -1,5 +1,7 @@
 //! The clients for JavaScript and Python behave as clients/conformance says, on every transport, however the server misbehaves.
 //!
+//! A program of its own, because its cases have deadlines: no other test runs beside it.
+//!
 //! The promises themselves are the cases in clients/conformance/cases. `make conformance` runs them in browsers too.
 
 use std::collections::BTreeSet;
